@@ -70,6 +70,18 @@ def test_equal_beliefs_flag_nothing() -> None:
     assert not metrics.flag_labels(np.full(20, 0.7)).any()
 
 
+@pytest.mark.parametrize(
+    "quality",
+    [
+        pytest.param([1.0, 0.99, 0.98, 0.5, 0.45], id="one label is certain, and losses differ by less than one"),
+        pytest.param([0.5, 0.5, 0.5, 0.25, 0.25], id="one loss is twice the other"),
+        pytest.param([0.9, 0.8, 0.9, 0.0, 0.0], id="two labels are impossible"),
+    ],
+)
+def test_the_group_of_large_losses_is_flagged(quality: list[float]) -> None:
+    assert metrics.flag_labels(np.array(quality)).tolist() == [False, False, False, True, True]
+
+
 def test_detection_of_one_kind_alone_is_not_measured() -> None:
     found = score_detection(np.linspace(0.1, 0.9, 20), np.zeros(20, dtype=bool))
     assert (found.auroc, found.average_precision, found.f1, found.roc) == (None, None, None, None)

@@ -128,6 +128,20 @@ def test_a_head_whose_output_is_zero_changes_nothing() -> None:
     assert consistency(head(features), features).item() == pytest.approx(0, abs=1e-6)
 
 
+def test_an_epoch_reports_the_mean_terms_of_its_batches(tmp_path: Path) -> None:
+    """One batch per epoch, and weights that do not change: the terms of the batch are those of all examples."""
+    run = prepared_toy("nmtune", budget={"epochs": 1, "batch_size": 24, "learning_rate": 1e-9})
+    recorder = train_toy(run, tmp_path)
+    mitigation: Any = run.stack.mitigations[0]
+    first, second, third, after, _, count = mitigation._totals.tolist()
+    assert count == -(-len(run.labels.train) // 24)
+    found = recorder.rows[0].diagnostics
+    assert [found[f"nmtune.{name}"] for name in ("consistency", "covariance", "dominance", "feature_norm")] == (
+        pytest.approx([total / count for total in (first, second, third, after)], rel=1e-6)
+    )
+    assert 0 < found["nmtune.consistency"] < 4
+
+
 def test_without_weights_nmtune_is_the_perceptron(tmp_path: Path) -> None:
     probe = train_toy(prepared_toy("mlp_probe"), tmp_path / "probe")
     tuned = train_toy(prepared_toy({"name": "nmtune", "strength": 0.0}), tmp_path / "tuned")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from noisybench.errors import UserError
 from noisybench.mitigations._detection import linear_separation
 from noisybench.mitigations._mask_correction import fit_curve
+from noisybench.mitigations._pseudo_loss import PseudoLossSelection
 from noisybench.mitigations._small_loss import small_loss_weights
 from noisybench.mitigations.grand import input_norms
 from noisybench.mitigations.lora import LoRA
@@ -31,6 +32,7 @@ from noisybench.tasks.segmentation import Segmentation
 from noisybench.training.batch import Batch
 from noisybench.training.training_set import TrainingSet
 from noisybench.utils.seeds import Stream
+from tests.helpers import prepared_toy, train_toy
 
 
 @pytest.mark.parametrize("size", [2, 3, 7])
@@ -170,3 +172,21 @@ def test_contours_are_jittered_at_vertices_a_pixel_apart_by_default() -> None:
     ]
     np.testing.assert_array_equal(jittered[0], jittered[1])
     assert not np.array_equal(jittered[0], jittered[2])
+
+
+@pytest.mark.parametrize(("name", "expected"), [("lsa", [(1, True), (2, False)]), ("pls", [(2, False)])])
+def test_pseudo_labels_are_predicted_from_the_epoch_before_they_are_used(
+    name: str, expected: list[tuple[int, bool]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only LSA weighs them at the end of the warm-up already; there each network keeps its own."""
+    predicted = set()
+    original = PseudoLossSelection._predict_pseudo_labels
+
+    def recorded(mitigation: Any, task: Any, batch: Any, in_warmup: bool = False) -> Tensor:
+        predicted.add((task.current_epoch, in_warmup))
+        return original(mitigation, task, batch, in_warmup)
+
+    monkeypatch.setattr(PseudoLossSelection, "_predict_pseudo_labels", recorded)
+    stack = {"name": name, "warmup_epochs": 2, "warmup_steps": 0}
+    train_toy(prepared_toy(stack, budget={"epochs": 3}), tmp_path)
+    assert sorted(predicted) == expected

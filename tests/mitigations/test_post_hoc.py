@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -28,6 +28,7 @@ from noisybench.mitigations.mahalanobis import (
 )
 from noisybench.mitigations.spectral_truncation import _controls
 from noisybench.nn.spectrum import spectrum_of
+from noisybench.utils.seeds import Stream
 from tests.helpers import close, generator, labeled_points, prepared_toy, toy_dataset, toy_labels, train_toy
 from tests.mitigations.test_pruning import toy_task
 
@@ -223,3 +224,37 @@ def test_the_untrained_control_is_the_network_that_training_starts_from() -> Non
     classifiers: Any = SimpleNamespace(spectrum=found, targets=data.targets, points=features)
     predicted = _controls(task, data, classifiers)["untrained_ridge"](data.inputs, features)
     assert torch.equal(predicted, predict_linear(features, *found.least_squares(len(found.values), 1.0)))
+
+
+@pytest.mark.parametrize(("covariance", "rank"), [("empirical", None), ("rog", 6), ("mcd", 8)])
+def test_a_covariance_needs_more_examples_than_dimensions(covariance: Any, rank: int | None) -> None:
+    network, size = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(8, 3)), rank or 8
+    budget = SimpleNamespace(network="linear")
+    mitigation = Mahalanobis(covariance=covariance, rank=rank)
+    (problem,) = mitigation.check(network, budget, size)
+    assert problem.startswith(f"rank: {size} examples are too few for the covariance of {size} dimensions")
+    assert mitigation.check(network, budget, size + 1) == []
+    assert Mahalanobis(covariance="identity").check(network, budget, 1) == []
+
+
+def test_controls_are_the_ridge_and_the_truncated_regression() -> None:
+    task = toy_task()
+    data = task.training_set
+    features = extract_features(task, task.networks[0], data.inputs)
+    found = spectrum_of(features, data.targets, data.num_classes)
+    controls = _controls(task, data, cast(Any, SimpleNamespace(spectrum=found, targets=data.targets, points=features)))
+    width, classes = features.shape[1], data.num_classes
+    assert width > 4 * classes
+
+    def scores(values: torch.Tensor, kept: int, penalty: float) -> torch.Tensor:
+        return predict_linear(values, *spectrum_of(values, data.targets, classes).least_squares(kept, penalty))
+
+    found_scores = {name: control(data.inputs, features) for name, control in controls.items()}
+    assert torch.equal(found_scores["full_rank_ridge"], scores(features, width, 1.0))
+    assert torch.equal(found_scores["untrained_truncated"], scores(features, 4 * classes, 0.0))
+    directions = torch.linalg.qr(torch.from_numpy(Stream("projection", task.seed).normal(width, round(1.5 * classes))))[
+        0
+    ].to(features.double())
+    assert torch.equal(
+        found_scores["random_projection"], scores(features.double() @ directions, round(1.5 * classes), 0.0)
+    )

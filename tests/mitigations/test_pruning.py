@@ -18,7 +18,7 @@ from torch.nn import functional
 from noisybench.config.registry import get_entry
 from noisybench.errors import TrainingError, UserError
 from noisybench.mitigations import _scores
-from noisybench.mitigations._pruning import select_by_score
+from noisybench.mitigations._pruning import Pruning, select_by_score
 from noisybench.mitigations._scores import (
     EarlyScores,
     ScoreCollector,
@@ -307,6 +307,38 @@ def test_a_class_that_is_emptied_is_named(tmp_path: Path) -> None:
         train_toy(prepared_toy(stack, dataset, labels), tmp_path / "refused")
     allowed = train_toy(prepared_toy({**stack, "allow_empty_classes": True}, dataset, labels), tmp_path / "allowed")
     assert allowed.rows[0].warnings == ["el2n: none of the 1 examples of class 3 is kept"]
+
+
+class KeepFirst(Pruning):
+    """Keeps the first four of six examples."""
+
+    def kept(self, task: Any, training_set: TrainingSet) -> torch.Tensor:
+        return torch.arange(6) < 4
+
+
+@pytest.mark.parametrize(
+    ("targets", "smallest"),
+    [
+        pytest.param([0, 1, 1, 1, 1, 1], 0.6, id="three of five"),
+        pytest.param([0, 1, 2, 3, 2, 3], 0.5, id="one of two"),
+        pytest.param([0, 0, 1, 1, 0, 3], 0.0, id="none of one, and two classes without examples"),
+    ],
+)
+def test_the_smallest_kept_fraction_is_that_of_a_class_with_examples(targets: list[int], smallest: float) -> None:
+    pruning = KeepFirst(allow_empty_classes=True)
+    data = TrainingSet(torch.zeros(6, 1), torch.tensor(targets), 5)
+    assert pruning.sample_weights(toy_task(), data).tolist() == [1, 1, 1, 1, 0, 0]
+    assert pruning.diagnostics["smallest_class_kept"] == pytest.approx(smallest)
+
+
+def test_a_class_of_one_kept_example_is_kept_completely() -> None:
+    class KeepAll(Pruning):
+        def kept(self, task: Any, training_set: TrainingSet) -> torch.Tensor:
+            return torch.ones(3, dtype=torch.bool)
+
+    pruning = KeepAll()
+    pruning.sample_weights(toy_task(), TrainingSet(torch.zeros(3, 1), torch.tensor([0, 1, 1]), 2))
+    assert pruning.diagnostics["smallest_class_kept"] == 1.0
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -252,6 +253,21 @@ def test_the_onset_of_a_class_is_recorded_once_and_from_then_on(tmp_path: Path) 
     run = prepared_toy({"name": "adele", "fixed_onset": 2, "correction_interval": 1}, budget={"epochs": 3})
     recorder = train_toy(run, tmp_path)
     assert [row.diagnostics.get("adele.onset.disc") for row in recorder.rows] == [None, 2.0, 2.0]
+
+
+def test_labels_are_corrected_at_an_onset_and_then_at_the_interval(tmp_path: Path) -> None:
+    run = prepared_toy({"name": "adele", "fixed_onset": 2, "correction_interval": 5}, budget={"epochs": 6})
+    recorder = train_toy(run, tmp_path)
+    corrected = [row.epoch + 1 for row in recorder.rows if "adele.changed_pixels" in row.diagnostics]
+    assert corrected == [2, 5]
+
+
+@pytest.mark.parametrize("has_background", [True, False])
+def test_only_a_background_has_no_onset(has_background: bool, tmp_path: Path) -> None:
+    masks = dataclasses.replace(toy_masks(), has_background=has_background)
+    run = prepared_toy({"name": "adele", "fixed_onset": 1}, masks, budget={"epochs": 2})
+    onsets = {name for name in train_toy(run, tmp_path).rows[0].diagnostics if "onset" in name}
+    assert onsets == {f"adele.onset.{name}" for name in masks.class_names[1 if has_background else 0 :]}
 
 
 def test_a_class_without_a_fit_is_left_alone_and_the_row_says_so(
