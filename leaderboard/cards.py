@@ -63,22 +63,23 @@ def measured_facts(name: str, payloads: Sequence[SettingPayload]) -> dict[str, A
         ``settings``, their number; ``cost``, seconds of a run divided by those of cross-entropy as lowest, median and highest
         value over settings and whether only stacks of this mitigation alone count, or None; ``tuned``, stacks whose parameters a
         search selected, with the position of the setting; and ``rules``: by selection rule the settings in which one of its
-        stacks is in the best rank group (position and stack), and those in which one has a lower mean score than cross-entropy
-        (position, stack, difference and whether it is significant).
+        stacks is in the best rank group (position and stack), those in which one has a lower mean score than cross-entropy
+        (position, stack, difference and whether it is significant), and the number of those that have cross-entropy.
     """
     settings, tuned = 0, list[list[Any]]()
     alone, stacked = list[float](), list[float]()
-    rules: dict[str, dict[str, list[list[Any]]]] = {}
+    rules: dict[str, dict[str, Any]] = {}
     for position, payload in enumerate(payloads):
         stacks = [stack for stack in payload.summary["codes"] if name in stack_members(stack)]
         settings += bool(stacks)
         tuned += [[stack, position] for stack in stacks if re.search(r"\(tuned.*, \d+ trials\)$", stack)]
-        for stack, cost in payload.standings.cost.items():
+        for stack, ratio in payload.standings.cost.items():
             if stack in stacks:
-                (alone if stack_members(stack) == [name] else stacked).append(cost)
+                (alone if stack_members(stack) == [name] else stacked).append(ratio)
         for rule, standings in payload.standings.by_rule.items():
             kept = [standing for standing in standings if standing.stack in stacks]
-            lists = rules.setdefault(rule, {"best": [], "worse": []})
+            lists = rules.setdefault(rule, {"best": [], "worse": [], "compared": 0})
+            lists["compared"] += any(each.gain is not None for each in kept)
             lists["best"] += [[position, each.stack] for each in kept if each.is_best]
             lists["worse"] += [
                 [position, each.stack, round(each.gain, 4), each.is_significant]

@@ -21,10 +21,10 @@ from noisybench.utils.pages.rendering import json_in_script, render_page
 PACKAGE = "noisybench.leaderboard"
 SCRIPTS = (
     "base.js", "marks.js", "facets.js", "charts.js", "plots.js", "matrix.js", "answer.js", "setting.js", "across.js",
-    "stress.js", "published.js", "excluded.js", "fidelity.js", "guide.js", "export.js", "views.js",
+    "stress.js", "cards.js", "entries.js", "published.js", "excluded.js", "guide.js", "export.js", "views.js",
 )  # fmt: skip
 """Scripts of the page in the order in which they are joined; views stand in the navigation in this order."""
-STYLES = ("page.css", "charts.css")
+STYLES = ("page.css", "charts.css", "cards.css")
 
 
 def to_html(board: Board) -> str:

@@ -32,6 +32,16 @@ MAX_POINTS = 60
 
 
 @dataclass(frozen=True)
+class SubmittedRun:
+    """Origin of a run of a submission: name, status and version of the entry, and digest of the training engine."""
+
+    entry: str
+    status: str
+    version: str
+    code: str
+
+
+@dataclass(frozen=True)
 class SettingPayload:
     """The data of one setting.
 
@@ -44,6 +54,7 @@ class SettingPayload:
         standings: standing of each stack, for the cards of methods.
         sort_key: order of the settings, see `SettingDescription.sort_key`.
         excluded: stacks that are not ranked and runs that are in no row, with the reason.
+        submitted: origin of each run that comes from a submission.
         published: measurements for which there are published results.
         is_submitted: whether all of its runs come from submissions.
     """
@@ -56,6 +67,7 @@ class SettingPayload:
     standings: SettingStandings
     sort_key: tuple[str, str, int, str]
     excluded: list[dict[str, str]]
+    submitted: list[SubmittedRun]
     published: list[Measurement]
     is_submitted: bool = False
 
@@ -128,6 +140,12 @@ def setting_payload(setting: Setting) -> SettingPayload:
     }
     # Kept as long as the board, so without the curves and detectors of the records.
     published = [without_record(measurement) for row in rows if row.published for measurement in row.measurements]
+    measurements = [measurement for row in rows for measurement in row.measurements]
+    submitted = [
+        SubmittedRun(each.entry, each.status, each.version, dict(each.code).get("engine", ""))
+        for each in measurements
+        if each.entry
+    ]
     # As text: a page joins the unchanged settings without writing their JSON again. Browsers refuse NaN in JSON.
     text = json.dumps(detail, allow_nan=False)
     return SettingPayload(
@@ -139,6 +157,7 @@ def setting_payload(setting: Setting) -> SettingPayload:
         setting_standings(detail),
         description.sort_key,
         excluded,
+        submitted,
         published,
         is_submitted,
     )

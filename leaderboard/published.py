@@ -54,6 +54,21 @@ CRAWLED = {"mini_webvision": "mini_webvision", "clothing1m": "clothing1m"}
 WEBLY_FG = {100: "web_aircraft", 200: "web_bird", 196: "web_car"}
 """Subsets of WebFG-496 by their number of classes."""
 
+PUBLICATIONS = {
+    "ELR paper": "Liu et al. 2020",
+    "PaulAlbert31/LSA": "Albert et al. 2024",
+    "PaulAlbert31/PLS": "Albert et al. 2023",
+    "Wei et al. ICLR 2022": "Wei et al. 2022",
+    "bhanML/Co-teaching": "Han et al. 2018",
+    "ContrastToDivide/C2D": "Zheltonozhskii et al. 2022",
+    "KentoNishi/Augmentation-for-LNL": "KentoNishi/Augmentation-for-LNL",
+    "KlemenVovk/noisy-labels": "KlemenVovk/noisy-labels",
+    "ProMix README": "Justherozen/ProMix",
+}
+"""Paper or repository on GitHub by the beginning of a source in `published.csv`."""
+SINGLE_REPORTS = "Single reports of users"
+"""Title of results whose source is no paper and no benchmark."""
+
 LiteratureSetting = tuple[str, str, float | None]
 """Dataset, noise and noise rate as `published.csv` writes them."""
 
@@ -83,6 +98,12 @@ class PublishedResult:
     dataset: str
     noise: str
     rate: float | None
+
+    @property
+    def publication(self) -> str:
+        """Citation of the paper, or the repository, that reports the result."""
+        names = (name for beginning, name in PUBLICATIONS.items() if self.source.startswith(beginning))
+        return next(names, SINGLE_REPORTS)
 
 
 @functools.cache

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from noisybench.config.papers import all_papers
 from noisybench.leaderboard.code_selection import select_code
 from noisybench.leaderboard.measurements import Measurement
 from noisybench.leaderboard.protocol import result_differences
@@ -162,6 +164,40 @@ def text_rows(reproductions: Iterable[Reproduction]) -> list[list[str]]:
         ]
         for reproduction in reproductions
     ]
+
+
+def grouped(reproductions: Iterable[Reproduction]) -> list[dict[str, Any]]:
+    """Return reproductions by the paper or repository that reports them, for the page.
+
+    Returns:
+        Title, subtitle and address of each publication, ``counts`` by status, and the rows of `text_rows` without the status
+        ``not run`` in ``measured`` and with it in ``not_run``. Publications with the most measured results come first.
+
+    Example:
+        >>> group = grouped(reproduce([]))[0]
+        >>> group["title"], group["counts"], group["measured"]
+        ('Liu et al. 2020', {'not run': 121}, [])
+    """
+    groups: dict[str, list[Reproduction]] = {}
+    for reproduction in reproductions:
+        groups.setdefault(reproduction.published.publication, []).append(reproduction)
+    ordered = sorted(groups.items(), key=lambda item: (-sum(each.ours is not None for each in item[1]), -len(item[1])))
+    return [
+        {
+            "title": name,
+            **_publication(name),
+            "counts": dict(Counter(each.status for each in members)),
+            "measured": text_rows(each for each in members if each.ours is not None),
+            "not_run": text_rows(each for each in members if each.ours is None),
+        }
+        for name, members in ordered
+    ]
+
+
+def _publication(name: str) -> dict[str, str]:
+    if paper := all_papers().get(name):
+        return {"subtitle": paper.title, "url": paper.url}
+    return {"subtitle": "", "url": f"https://github.com/{name}" if "/" in name else ""}
 
 
 def _noise_text(result: PublishedResult) -> str:

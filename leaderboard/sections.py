@@ -12,11 +12,12 @@ from typing import Any
 
 from noisybench.leaderboard.across import across_settings, noise_draws
 from noisybench.leaderboard.answer import answer_groups
+from noisybench.leaderboard.cards import card_section
 from noisybench.leaderboard.citations import citations
-from noisybench.leaderboard.fidelity_rows import card_rows, license_rows
+from noisybench.leaderboard.entries import entry_section
 from noisybench.leaderboard.payload import SettingPayload
 from noisybench.leaderboard.reproduction import COLUMNS as REPRODUCTION_COLUMNS
-from noisybench.leaderboard.reproduction import reproduce, text_rows
+from noisybench.leaderboard.reproduction import grouped, reproduce
 from noisybench.leaderboard.stress import stress_tables
 from noisybench.leaderboard.stress_text import payload as stress_payload
 from noisybench.leaderboard.verdict import RANKING_RULES
@@ -34,11 +35,6 @@ class SectionInput:
 
     payloads: Sequence[SettingPayload]
     equivalences: Sequence[Equivalence]
-
-    @property
-    def summaries(self) -> list[dict[str, Any]]:
-        """Summary of each setting, see `SettingPayload`."""
-        return [payload.summary for payload in self.payloads]
 
 
 def build_sections(given: SectionInput) -> dict[str, Any]:
@@ -62,10 +58,10 @@ def _stress(given: SectionInput) -> list[dict[str, Any]]:
     return list(groups.values())
 
 
-def _reproduction(given: SectionInput) -> list[list[str]]:
-    """Return published results beside those of the board, as rows of text below their header."""
+def _reproduction(given: SectionInput) -> dict[str, Any]:
+    """Return published results beside those of the board by publication, and the titles of their columns."""
     published = [measurement for payload in given.payloads for measurement in payload.published]
-    return [list(REPRODUCTION_COLUMNS), *text_rows(reproduce(published, given.equivalences))]
+    return {"columns": list(REPRODUCTION_COLUMNS), "groups": grouped(reproduce(published, given.equivalences))}
 
 
 SECTIONS: Mapping[str, Callable[[SectionInput], Any]] = {
@@ -74,8 +70,8 @@ SECTIONS: Mapping[str, Callable[[SectionInput], Any]] = {
     "draws": lambda given: noise_draws(given.payloads),
     "stress": _stress,
     "reproduction": _reproduction,
-    "cards": lambda given: card_rows(given.summaries),
-    "citations": lambda given: citations(given.summaries),
-    "licenses": lambda given: license_rows(given.summaries),
+    "cards": lambda given: card_section(given.payloads),
+    "citations": lambda given: citations([payload.summary for payload in given.payloads]),
+    "entries": lambda given: entry_section(given.payloads),
 }
 """Function of each section by its name on the page."""

@@ -8,6 +8,7 @@ are JSON of one exact form, arrays are plain numbers, and no name in a file is u
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import hashlib
 import json
 import os
@@ -48,6 +49,9 @@ STAMP_FILE = "verified.json"
 MAX_DESCRIPTION = 2000
 """Largest number of characters of a description."""
 
+MAX_AUTHOR = 200
+"""Largest number of characters of an author."""
+
 MAX_RUNS = 5000
 MAX_PROBLEMS = 20
 """Most problems of a folder that are listed."""
@@ -74,6 +78,10 @@ class SubmissionManifest(pydantic.BaseModel):
     format: Literal[2]
     description: Annotated[str, pydantic.StringConstraints(min_length=1, max_length=MAX_DESCRIPTION)]
     """Claim of the runs, and how they were trained."""
+    author: Annotated[str, pydantic.StringConstraints(max_length=MAX_AUTHOR)] = ""
+    """Name or address of the authors; empty if they do not state it."""
+    date: Annotated[str, pydantic.StringConstraints(pattern=r"^(\d{4}-\d\d-\d\d)?$")] = ""
+    """Day on which it was packaged, in UTC."""
     noisybench: Annotated[str, pydantic.StringConstraints(max_length=50)]
     runs: Annotated[dict[Identity, RunFiles], pydantic.Field(min_length=1, max_length=MAX_RUNS)]
 
@@ -268,7 +276,9 @@ def _read_listed(path: Path, digest: str, limit: int) -> bytes:
     return data
 
 
-def write(folder: Path, description: str, version: str, runs: Iterator[tuple[RunRecord, RunEvidence]]) -> Submission:
+def write(
+    folder: Path, description: str, version: str, runs: Iterator[tuple[RunRecord, RunEvidence]], author: str = ""
+) -> Submission:
     """Write a submission.
 
     Args:
@@ -276,6 +286,7 @@ def write(folder: Path, description: str, version: str, runs: Iterator[tuple[Run
         description: claim of the runs, and how they were trained.
         version: version of noisybench.
         runs: records with their evidence.
+        author: name or address of the authors, if they state it.
 
     Raises:
         UserError: the folder is not empty.
@@ -283,12 +294,17 @@ def write(folder: Path, description: str, version: str, runs: Iterator[tuple[Run
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not empty; choose a folder that does not exist yet")
     # Refused before anything is written, because readers refuse it.
-    parse_json(json.dumps({"description": description}).encode(), Path("description"))
+    parse_json(json.dumps({"description": description, "author": author}).encode(), Path("description"))
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Beside the target, because a rename is atomic only within one file system.
     temporary = Path(tempfile.mkdtemp(prefix=".submission-", dir=folder.parent))
     try:
-        _write_files(temporary, description, version, runs)
+        files = _write_files(temporary, runs)
+        today = datetime.datetime.now(datetime.UTC).date().isoformat()
+        manifest = SubmissionManifest(
+            format=FORMAT, description=description, author=author, date=today, noisybench=version, runs=files
+        )
+        write_atomically(temporary / MANIFEST_FILE, (manifest.model_dump_json(indent=1) + "\n").encode())
         # `mkdtemp` makes folders that only their owner can read.
         temporary.chmod(0o755)
         temporary.replace(folder)  # so that a reader never sees a partial submission
@@ -300,7 +316,8 @@ def write(folder: Path, description: str, version: str, runs: Iterator[tuple[Run
     return read(folder)
 
 
-def _write_files(folder: Path, description: str, version: str, runs: Iterator[tuple[RunRecord, RunEvidence]]) -> None:
+def _write_files(folder: Path, runs: Iterator[tuple[RunRecord, RunEvidence]]) -> dict[str, RunFiles]:
+    """Write the files of all runs, and return their digests by identity."""
     (folder / "runs").mkdir()
     files = {}
     for record, evidence in runs:
@@ -315,7 +332,4 @@ def _write_files(folder: Path, description: str, version: str, runs: Iterator[tu
         # Digests are computed from the files on disk, because verification reads those.
         digests = [hashlib.sha256(path.with_suffix(f".{kind}").read_bytes()).hexdigest() for kind in ("json", "npz")]
         files[record.identity] = RunFiles(record=digests[0], evidence=digests[1])
-    manifest = SubmissionManifest(
-        format=FORMAT, description=description, noisybench=version, runs=dict(sorted(files.items()))
-    )
-    write_atomically(folder / MANIFEST_FILE, (manifest.model_dump_json(indent=1) + "\n").encode())
+    return dict(sorted(files.items()))

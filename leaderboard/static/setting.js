@@ -108,6 +108,7 @@ function drawStack(tr, row, width) {
 function runsOf(row, width) {
   const tr = element("tr", document.createElement("tbody"), "", { class: "runs" });
   const list = element("td", tr, "", { colspan: width, class: "text" });
+  linkCards(element("p", list), row.stack);
   for (const warning of row.warnings) element("div", list, warning, { class: "warning" });
   for (const [seed, run, last, last10, noisyVal, labelWave, oracle, code, origin] of row.runs) {
     const item = element("div", list);

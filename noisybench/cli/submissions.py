@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 def package(
     folder: Annotated[Path, typer.Argument(help="Folder to write")],
     description: Annotated[str, typer.Option(help="Claim of the runs, and how they were trained")],
+    author: Annotated[str, typer.Option(help="Name or address of the authors, to show on the leaderboard")] = "",
     suite: Annotated[str | None, typer.Option(help="Filter by suite")] = None,
     label_set: Annotated[str | None, typer.Option(help="Filter by label-set hash prefix")] = None,
 ) -> None:
@@ -42,6 +43,8 @@ def package(
         raise UserError(
             f"--description: needs 1 to {submission.MAX_DESCRIPTION} characters, but has {len(description.strip())}"
         )
+    if len(author) > submission.MAX_AUTHOR:
+        raise UserError(f"--author: has at most {submission.MAX_AUTHOR} characters, but has {len(author)}")
     store = Store()
     identities = _suite_identities(suite, store)
     # The latest run comes first in the list; in reverse order it replaces earlier runs of its identity.
@@ -60,7 +63,7 @@ def package(
         )
     with step_progress(make_console()):
         evidence = with_progress(collect_evidence(store, selected), "write runs", len(selected))
-        packaged = submission.write(folder, description, __version__, evidence)
+        packaged = submission.write(folder, description, __version__, evidence, author.strip())
     typer.echo(
         f"{count_runs(len(packaged.manifest.runs))} written to {folder}. "
         f"Check them with `noisybench leaderboard verify {folder}`."
@@ -159,19 +162,29 @@ def verify(
 def summarize(
     folders: Annotated[list[Path], typer.Argument(help="Folders of submissions")],
     output: Annotated[Path, typer.Option("--output", "-o", help="CSV file to write")] = Path("measured.csv"),
+    evidence: Annotated[str, typer.Option(help="Address of the folder with the submissions, to link their files")] = "",
     trusted_keys: Annotated[Path | None, typer.Option(help=KEYS_HELP)] = None,
 ) -> None:
-    """Write the table of measurements that ships with noisybench from submissions: one row per run."""
+    """Write the tables that ship with noisybench from submissions: one row per run, and entries.csv with one row per entry."""
+    from noisybench.leaderboard import entries as entry_table
     from noisybench.leaderboard import stamps, submission
     from noisybench.leaderboard.measurements import to_csv
     from noisybench.utils.text import printable
 
+    entries_file = output.with_name("entries.csv")
+    if output == entries_file:
+        raise UserError(
+            f"--output: {output.name} is the name of the table of entries; choose another one, such as measured.csv"
+        )
     keys = stamps.read_trusted_keys(trusted_keys)
     entries = [submission.read(folder, keys) for folder in folders]
     measurements = [measurement for entry in entries for measurement in entry.measurements()]
     # A fixed order keeps the differences between two versions of the table small.
     measurements.sort(key=lambda each: (each.entry, each.setting.title, each.setting.budget, each.stack, each.seed))
+    infos = [entry_table.describe_submission(entry, evidence) for entry in entries]
     write_text(output, to_csv(measurements))
-    typer.echo(f"{count_runs(len(measurements))} of {counted(len(folders), 'submission')} written to {output}")
+    write_text(entries_file, entry_table.to_csv(infos))
+    written = f"{count_runs(len(measurements))} of {counted(len(folders), 'submission')}"
+    typer.echo(f"{written} written to {output} and {entries_file}")
     for entry in entries:
         typer.echo(f"  {printable(entry.folder.name)}: {entry.status} ({entry.stamp.reason})")

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Literal, Union, get_args, get_origin
 
 from noisybench.config.fidelity import Fidelity
 from noisybench.config.licenses import License
@@ -157,12 +159,18 @@ def parameter_texts(schema: Schema) -> tuple[ParameterText, ...]:
 
 
 def type_name(annotation: object) -> str:
-    """Return an annotation as in source code.
+    """Return an annotation as in source code; choices are listed.
 
     Example:
-        >>> type_name(float), type_name(list[int] | None)
-        ('float', 'list[int] | None')
+        >>> type_name(float), type_name(list[int] | None), type_name(Literal["soft", "hard"] | None)
+        ('float', 'list[int] | None', 'soft | hard | None')
     """
+    if isinstance(annotation, UnionType) or get_origin(annotation) is Union:
+        return " | ".join(map(type_name, get_args(annotation)))
+    if get_origin(annotation) is Literal:
+        return " | ".join(map(str, get_args(annotation)))
+    if annotation is NoneType:
+        return "None"
     text = str(annotation)
     # `__name__` of a generic type lacks its arguments.
     if text.startswith(("typing", "list", "dict")):

@@ -36,7 +36,7 @@ class ADELE(LossWrapper):
     """Correct the masks of each class once the network begins to memorize it (adaptive early-learning correction).
 
     For every class, the IoU between the network's predictions in training and the observed masks is recorded in each
-    epoch, and a saturating curve a (1 - exp(-b t^c)) is fitted to it (Liu et al. 2022). Once its slope has fallen by
+    epoch, and a saturating curve a (1 - exp(-b e^c)) is fitted to it (Liu et al. 2022). Once its slope has fallen by
     `onset_slope_drop` since the first epoch, the class counts as memorized, and labels are replaced by predictions with a
     confidence above `confidence_threshold`: mean probabilities over `scales` and their mirror images, without
     augmentation. No pixel is changed to a class that the mask of its image lacks. The second, independent element is
@@ -55,7 +55,7 @@ class ADELE(LossWrapper):
 
     tasks = ("segmentation",)
     fidelity = Fidelity(
-        formula="IoU(t) ≈ a · (1 - exp(-b · t^c))",
+        formula="IoU(e) ≈ a · (1 - exp(-b · e^c))",
         reference="https://github.com/Kangningthu/ADELE",
         commit="7195bd0af39be79c533d67dd7eab7f9bfd6a4285",
         license="MIT",

@@ -37,20 +37,20 @@ class NMTune(MLPHeadBuilder, LossWrapper):
     Three terms of the loss keep the features of the head close to those of the backbone, uncorrelated, and with one
     dominant direction (Chen et al. 2024).
 
-    With features f of the frozen backbone and z of the perceptron, the terms are: consistency, the squared distance of
-    f and z after normalization; covariance, the squared off-diagonal covariances of z over its dimension; and
-    dominance, minus the fraction of the largest singular value in the sum of all for the batch's z. `mlp_probe` is the
+    With features f of the frozen backbone and h of the perceptron, the terms are: consistency, the squared distance of
+    f and h after normalization; covariance, the squared off-diagonal covariances of h over its dimension; and
+    dominance, minus the fraction of the largest singular value in the sum of all for the batch's h. `mlp_probe` is the
     same head without them.
 
     `paper` gives all three terms the weight `strength` and counts the first singular value. `released` uses the weights
     of the authors' code (1, 0.04, 0.001), a consistency averaged over dimensions, and the mean fraction of the first
     five singular values. Weights set by name replace either. The authors' code compares two augmented views; here both
     features are those of the same view, because features are computed once. Rows contain each unweighted term, and a
-    warning if z shrinks, which is a trivial way to reduce the covariance.
+    warning if h shrinks, which is a trivial way to reduce the covariance.
     """
 
     fidelity = Fidelity(
-        formula="L = CE(p, y) + consistency · ‖f/‖f‖ - z/‖z‖‖² + covariance · Σ_i≠j Cov(z)_ij² / dim - dominance · σ_1 / Σ σ_i",
+        formula="L = CE(p, y) + consistency · ‖f/‖f‖ - h/‖h‖‖² + covariance · Σ_i≠j Cov(h)_ij² / dim - dominance · σ_1 / Σ σ_i",
         reference="https://github.com/Hhhhhhao/Noisy-Model-Learning",
         commit="f249dceebd08523acbef868ece897d4fce42c9e1",
         license="not stated",

@@ -56,17 +56,6 @@ def test_a_store_has_the_board_of_its_records(store: Store) -> None:
     assert detail == expected
 
 
-def test_the_board_shows_the_cards_of_its_own_components() -> None:
-    cards = {(kind, name): rest for kind, name, *rest in board_of(example_records()).sections["cards"]}
-    assert [name for kind, name in cards if kind == "Noise models"] == ["pair_flip"]
-    assert {name for kind, name in cards if kind == "Mitigations"} == {"gce", "elr", "cross_entropy"}
-    assert cards["Mitigations", "elr"][0] == "github.com/shengliu66/ELR @ 934af53434a3, license MIT"
-    names = {name for kind, name in cards if kind == "Metrics"}
-    assert {"accuracy", "balanced_accuracy", "auroc"} <= names
-    assert not names & {"iou", "exact_match"}, "metrics of other tasks"
-    assert board_of([]).sections["cards"] == []
-
-
 def test_only_what_has_changed_is_read_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for each in [*example_records(), *(record(seed=seed, label_set="c" * 64) for seed in range(2))]:
         keep(store, each)

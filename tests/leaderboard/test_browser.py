@@ -135,10 +135,14 @@ def test_everything_is_drawn(browser: Browser, site: str) -> None:
         page.get_by_role("link", name="Stress cards").click()
         assert page.locator("#view-stress tbody tr").count() == 5
         assert page.locator("#view-stress svg").count() == 4, "one for each stack but cross-entropy"
-        page.get_by_role("link", name="Fidelity").click()
-        fidelity = page.locator("#view-fidelity").inner_text()
-        assert "github.com/shengliu66/ELR @ 934af53434a3, license MIT" in fidelity
-        assert "archive.ics.uci.edu/dataset/80" in fidelity, "the license of the dataset"
+        page.get_by_role("link", name="Methods").click()
+        page.get_by_role("link", name="elr", exact=True).click()
+        assert (
+            "github.com/shengliu66/ELR, commit 934af53434a3, license MIT" in page.locator("#view-methods").inner_text()
+        )
+        page.get_by_role("link", name="← All").click()
+        page.get_by_role("link", name="digits", exact=True).click()
+        assert "CC-BY-4.0, access: bundled" in page.locator("#view-methods").inner_text()
         page.get_by_role("link", name="Guide").click()
         page.get_by_text("This is selection on the test split").wait_for()
         page.get_by_role("link", name="Excluded runs").click()
@@ -172,7 +176,7 @@ def test_runs_of_a_stack_open_by_the_keyboard(browser: Browser, site: str) -> No
         button = page.locator("td.stack button").first
         button.press("Enter")
         assert page.locator("tr.runs div").count() == 3
-        assert page.locator("tr.runs a").count() == 0, "without MLflow beside it there is nothing to link to"
+        assert page.locator("tr.runs div a").count() == 0, "without MLflow beside it there is nothing to link to"
         button.press("Enter")
         assert page.locator("tr.runs").count() == 0
 
@@ -278,12 +282,12 @@ def test_the_page_beside_mlflow(browser: Browser, store: Store) -> None:
             assert page.get_by_text("failed: <b>it broke</b>").is_visible()
             page.get_by_role("link", name="Boards", exact=True).click()
             page.locator("td.stack button").first.click()
-            link = page.locator("tr.runs a").first
+            link = page.locator("tr.runs div a").first
             run_id = (link.get_attribute("href") or "").rsplit("/", 1)[-1]
         mlflow = browser.new_page()
         mlflow.goto(f"{address}/leaderboard{BOARDS}")
         mlflow.locator("td.stack button").first.click()
-        mlflow.locator("tr.runs a").first.click()
+        mlflow.locator("tr.runs div a").first.click()
         mlflow.get_by_text(run_id).first.wait_for(timeout=60_000)
         mlflow.close()
         request = urllib.request.Request(f"{address}/leaderboard", headers={"Host": "evil.example"})
