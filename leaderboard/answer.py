@@ -163,7 +163,7 @@ def headline(answer: Answer) -> str:
     if answer.num_stacks == 1:
         return f"{leader} is the only method without privileged information"
     if answer.probability is None:
-        return f"{leader} has the highest score, which too few seeds test"
+        return f"{leader} has the highest score, untested: too few seeds"
     if not answer.ties:
         return f"{leader} is best"
     names = [short_name(stack) for stack in answer.ties[:MAX_TIES]]

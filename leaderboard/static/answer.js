@@ -53,7 +53,7 @@ function drawGroup(view, group, number, isOpen) {
   element("p", article, group.short, { class: "scope", title: group.title });
   const claim = element("p", article, "", { class: "claim" });
   element("b", claim, shortName(answer.leader), { title: answer.leader });
-  element("span", claim, answer.num_stacks === 1 ? " is the only method without privileged information" : answer.probability === null ? " has the highest score, but too few seeds test it" :
+  element("span", claim, answer.num_stacks === 1 ? " is the only method without privileged information" : answer.probability === null ? " has the highest score, untested: too few seeds" :
     answer.is_best ? " is best without privileged information" : " leads without privileged information");
   drawTiles(article, answer, group, rule);
   const chosen = new Set(chosenSettings().map(summary => summary.key)), place = group.settings.map((_, i) => i).filter(i => chosen.has(group.settings[i]));

@@ -157,6 +157,7 @@ function listSettings() {
 function describeSetting(summary) {
   const budget = setting.budget, rate = summary.rate === null ? "The noise rate is unknown" : `Actual noise rate ${percent(summary.rate)}`;
   const others = board.settings.filter(other => other.labels === summary.labels && other.key !== summary.key);
+  byId("title").textContent = `${shortTitle(summary)} · ${summary.network}, ${summary.epochs} epochs`;
   const text = byId("about");
   text.textContent = `${setting.convention}. ${rate}. Label set ${summary.labels.slice(0, 16)}; budget ${summary.budget}: ${budget.network}, ${budget.epochs} epochs, ` +
     `batch size ${budget.batch_size}, ${budget.optimizer}, learning rate ${budget.learning_rate} (${budget.lr_schedule}), augmentation ${budget.augmentation}. ` +
@@ -179,7 +180,7 @@ function showWarnings() {
   const box = byId("warnings"), { notes, warnings } = setting;
   box.replaceChildren();
   box.hidden = !notes.length && !warnings.length;
-  box.open = notes.length + warnings.length <= 2;
+  box.open = notes.length + warnings.length <= 2 && matchMedia("(min-width: 641px)").matches;
   element("summary", box, [[notes.length, "note"], [warnings.length, "warning"]].filter(([count]) => count).map(([count, noun]) => `${count} ${noun}${count === 1 ? "" : "s"}`).join(", "));
   for (const text of notes) element("p", box, text, { class: "note" });
   for (const text of warnings) element("p", box, text, { class: "warning" });
