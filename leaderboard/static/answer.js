@@ -89,7 +89,7 @@ function drawTiles(article, answer, group, rule) {
   if (answer.runner_up && answer.runner_up.stack !== "cross_entropy") tile("Runner-up", shortName(answer.runner_up.stack), `${signed1(-answer.runner_up.difference)} points${ends(answer.runner_up, -1)}`);
   if (answer.privileged) tile("With privileged information", shortName(answer.privileged.stack), `${signed1(-answer.privileged.difference)} points${ends(answer.privileged, -1)}, ${needs(answer.privileged)}`);
 }
-// What a phone shows before the matrix: methods by average with a bar.
+// Shown on phones before the matrix: methods by average with a bar.
 function drawRanking(article, rows, count) {
   const known = rows.map(row => row.average ?? row.cells.find(Boolean).score[0]), [low, high] = [Math.min(...known), Math.max(...known)];
   const list = element("ol", article, "", { class: "ranking" });

@@ -1,7 +1,7 @@
 const board = JSON.parse(document.getElementById("board").textContent);
 const rules = ["last", "last10", "noisy_val", "label_wave"];
 
-// ---- state: what a reader has chosen, stored in the address so that it can be linked to
+// ---- state: the choices of a reader, stored in the address so that it can be linked to
 
 const defaults = { view: "answer", setting: "", rule: "last", theme: "" };
 const state = { ...defaults };
