@@ -26,7 +26,7 @@ from noisybench.records.equivalence import Equivalence
 
 @dataclass(frozen=True)
 class SectionInput:
-    """What sections are computed from.
+    """Data from which sections are computed.
 
     Attributes:
         payloads: settings in the order of the page.
