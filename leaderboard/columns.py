@@ -254,7 +254,7 @@ def best_columns(setting: Setting) -> dict[str, list[str]]:
         }
         if len(set(values.values())) > 1:
             winner = (max if column.better == "higher" else min)(values.values())
-            for stack, value in values.items():
-                if value == winner:
+            for stack, mean in values.items():
+                if mean == winner:
                     best[stack].append(column.name)
     return best

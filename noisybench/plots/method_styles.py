@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from noisybench.config.registry import list_entries
 
@@ -33,7 +34,7 @@ MATPLOTLIB_MARKERS = dict(zip(MARKERS, "os^Dvp*", strict=True))
 
 @dataclass(frozen=True)
 class MethodStyle:
-    """How a stack is drawn.
+    """Appearance of a stack in figures.
 
     Attributes:
         color: hexadecimal color.
@@ -46,7 +47,7 @@ class MethodStyle:
     dash: tuple[int, ...]
 
     @property
-    def matplotlib(self) -> dict[str, object]:
+    def matplotlib(self) -> dict[str, Any]:
         """Arguments of `Axes.plot`."""
         return {
             "color": self.color,

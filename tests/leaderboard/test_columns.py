@@ -7,12 +7,16 @@ import dataclasses
 import io
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import yaml
 
 from noisybench.errors import UserError
+from noisybench.leaderboard.citations import bibtex, citations, software_citation
 from noisybench.leaderboard.columns import TABLE, best_columns, measured_columns, parse_columns
 from noisybench.leaderboard.measurements import builtin_measurements
+from noisybench.leaderboard.payload import setting_payload
 from noisybench.leaderboard.table import Setting, build_settings
 from noisybench.leaderboard.text_tables import csv_names, text_rows, to_csv, to_latex, to_markdown
 from noisybench.records.schema import RunRecord
@@ -88,3 +92,25 @@ def test_columns_are_checked_before_the_store_is_read(noisybench: Command) -> No
     status, output = noisybench("leaderboard", "--format", "csv", "--columns", "stack")
     assert status == 2
     assert "--columns: only --format markdown and latex have chosen columns, but got --format csv" in output
+
+
+def test_the_citation_of_the_page_is_that_of_the_repository() -> None:
+    stated = yaml.safe_load((Path(__file__).parents[2] / "CITATION.cff").read_text(encoding="utf-8"))
+    (author,) = stated["authors"]
+    expected = {
+        "author": f"{{{author['name']}}}",
+        "title": f"{{{stated['title']}}}",
+        "version": stated["version"],
+        "license": stated["license"],
+    }
+    assert software_citation() == bibtex("software", "noisybench", expected)
+
+
+def test_citations_of_a_board_are_those_of_its_methods_and_entries() -> None:
+    payloads = [
+        setting_payload(setting) for setting in build_settings(builtin_measurements()) if "pair_flip" in setting.title
+    ]
+    names = [name for name, _ in citations([payload.summary for payload in payloads])]
+    assert names[:2] == ["noisybench", "entry quickstart"]
+    assert "elr: Liu et al. 2020" in names
+    assert not any("el2n" in name for name in names), "the board has no such stack"
