@@ -116,9 +116,9 @@ function runsOf(row, width) {
     element("span", item, `seed ${seed}: ${scores.map(([rule, value]) => `${rule} ${(100 * value).toFixed(2)}`).join(", ")} `);
     // Identifiers of MLflow only: a link is never built from other text of a record.
     if (board.runs_url && /^[0-9a-f]{32}$/.test(run)) {
-      element("a", item, "run", { href: board.runs_url + run });
+      element("a", item, "run", { href: `${board.runs_url}${run}?workflowType=machine_learning` });
       element("span", item, " ");
-      element("a", item, "artifacts", { href: `${board.runs_url}${run}/artifacts` });
+      element("a", item, "artifacts", { href: `${board.runs_url}${run}/artifacts?workflowType=machine_learning` });
     }
     if (origin) element("span", item, ` ${origin}`, { class: "note" });
     if (code !== row.code) element("span", item, ` code ${code}`, { class: "note" });

@@ -80,7 +80,7 @@ def run_search(
     """
     with open_study(search, search.name, storage) as study:
         study_run = _study_run(search, study, store)
-        runner = TrialRunner(search, study, store.connection.uri, study_run, study.user_attrs.get("epochs", 0))
+        runner = TrialRunner(search, study, store, study_run, study.user_attrs.get("epochs", 0))
         try:
             runner.run(workers, on_event, stop_level, limit)
         finally:

@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 DIRECTIONS: tuple[Literal["maximize", "minimize"], ...] = ("maximize", "minimize")
 """Optuna's directions of the validation score and of the cost."""
 
+METRIC_NAMES = {
+    "noisy_val": "noisy validation score",
+    "clean_val": "clean validation score",
+    "cost": "training time (s)",
+}
+"""Names of the objectives in Optuna's plots and dashboard."""
+
 INTERRUPTED = "interrupted"
 """Reason of a failed trial that is re-queued."""
 
@@ -102,6 +109,9 @@ def open_study(search: Search, name: str, url: str | None) -> Iterator[optuna.St
             )
             # A process that resumes or joins a study must not repeat the random numbers of the earlier ones.
             seed = stable_hash("search", name, len(study.trials), os.getpid() if study.trials else 0) % 2**31
+            names = [METRIC_NAMES[objective] for objective in search.objective]
+            if study.metric_names != names:
+                study.set_metric_names(names)
             study.sampler = getattr(optuna.samplers, SAMPLERS[search.sampler])(seed=seed)
         with storage_errors(url):
             _check_same_definition(search, study)

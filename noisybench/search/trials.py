@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from noisybench.config.spec import RunSpec
-from noisybench.errors import UserError
+from noisybench.errors import StoreUnavailable, UserError
 from noisybench.execution.durations import DurationEstimator
 from noisybench.execution.engine import Event, RunPool
 from noisybench.execution.local import LocalExecutor
@@ -24,6 +24,8 @@ from noisybench.execution.time_limit import TimeLimit
 from noisybench.search.definition import COST, Search
 from noisybench.search.progress import TrialProgress
 from noisybench.search.study import INTERRUPTED, MAX_RETRIES, finished_trials, trial_states
+from noisybench.tracking.store import Store
+from noisybench.utils.text import counted
 
 if TYPE_CHECKING:
     import optuna
@@ -43,6 +45,7 @@ class _Trial:
         costs: training seconds of each finished seed.
         last_score: validation score after the latest epoch of the current seed.
         seconds: training seconds of the current seed.
+        epochs: number of trained epochs of the current seed.
         pruned: True once the pruner has stopped the trial.
     """
 
@@ -52,6 +55,7 @@ class _Trial:
     costs: list[float] = field(default_factory=list)
     last_score: float | None = None
     seconds: float = 0.0
+    epochs: int = 0
     pruned: bool = False
 
 
@@ -61,13 +65,13 @@ class TrialRunner:
     Args:
         search: definition of the search.
         study: opened study.
-        tracking_uri: MLflow tracking URI for the runs.
+        store: tracking store of the runs.
         study_run: MLflow run of the study, whose children the trials become.
         epochs: number of epochs trained for the study so far.
     """
 
-    def __init__(self, search: Search, study: optuna.Study, tracking_uri: str, study_run: str, epochs: int = 0) -> None:
-        self._search, self._study, self._tracking_uri, self._study_run = search, study, tracking_uri, study_run
+    def __init__(self, search: Search, study: optuna.Study, store: Store, study_run: str, epochs: int = 0) -> None:
+        self._search, self._study, self._store, self._study_run = search, study, store, study_run
         self._trials: dict[str, _Trial] = {}
         self._pending: list[RunSpec] = []
         self._data: dict[str, str] = {}
@@ -99,7 +103,7 @@ class TrialRunner:
         executor = LocalExecutor()
         device = preflight(executor.context, [first])
         capacity = workers or executor.capacity([first], device.is_gpu)
-        pool = executor.pool(self._tracking_uri)
+        pool = executor.pool(self._store.connection.uri)
         # Trials are no records: the first ones show how long an epoch takes.
         scheduler = Scheduler(limit, DurationEstimator([], device))
         progress = TrialProgress(self._search.trials, len(finished_trials(self._study)))
@@ -207,6 +211,7 @@ class TrialRunner:
             return event.kind
         # Before the trial is handled, which may start its next seed and add an entry again.
         del self._trials[event.spec.identity]
+        self._describe_run(trial, event)
         if event.kind == "failed":
             self._handle_failure(trial, event)
             return "failed"
@@ -220,6 +225,19 @@ class TrialRunner:
             return "pruned"
         return self._handle_seed(trial)
 
+    def _describe_run(self, trial: _Trial, event: Event) -> None:
+        """Give the MLflow run of a trial Optuna's number and the reason of pruning, and the trial the id of its run."""
+        reason = ""
+        if trial.pruned:
+            reason = (
+                f"{self._search.pruner} pruner: score {trial.last_score:.4f} after {counted(trial.epochs, 'epoch')}"
+            )
+        # Only for readers: an unavailable store is noticed by the runs themselves.
+        with contextlib.suppress(StoreUnavailable):
+            run_id = self._store.describe_trial(self._study_run, event.spec.identity, trial.trial.number, reason)
+            if run_id is not None:
+                trial.trial.set_user_attr(f"mlflow_run_seed_{event.spec.seed}", run_id)
+
     def _handle_epoch(self, trial: _Trial, event: Event, pool: RunPool) -> None:
         """Record the score of an epoch, and stop the run if the pruner says so."""
         score = event.data[self._search.objective[0]]
@@ -229,7 +247,7 @@ class TrialRunner:
                 "(dataset.validation_fraction), or its clean labels are unknown"
             )
         self.epochs += 1
-        trial.last_score, trial.seconds = score, event.data["train_seconds"]
+        trial.last_score, trial.seconds, trial.epochs = score, event.data["train_seconds"], event.data["epoch"] + 1
         # Optuna compares values reported at equal steps: with several seeds a step is a seed, not an epoch.
         if len(self._search.seeds) > 1 or len(self._search.objective) > 1:
             return

@@ -208,7 +208,12 @@ class RunReader:
             tags: dict[str, dict[str, str]] = {}
             for run_id, key, value in tag_rows:
                 tags.setdefault(run_id, {})[key.removeprefix(PREFIX)] = value
-        return [TrackedRun(run_id, title, uri, tags.get(run_id, {})) for run_id, title, uri in runs]
+        # The name of a run is for MLflow's tables, its title for messages.
+        return [
+            TrackedRun(run_id, run_tags.get("title", name), uri, run_tags)
+            for run_id, name, uri in runs
+            for run_tags in [tags.get(run_id, {})]
+        ]
 
     def _query_server(self, status: str) -> list[TrackedRun]:
         """Query a tracking server page by page."""
@@ -325,4 +330,4 @@ class RunReader:
 def _tracked(run: Any) -> TrackedRun:
     """Return a run of MLflow's client as noisybench lists it."""
     tags = {key.removeprefix(PREFIX): value for key, value in run.data.tags.items() if key.startswith(PREFIX)}
-    return TrackedRun(run.info.run_id, run.info.run_name, run.info.artifact_uri, tags)
+    return TrackedRun(run.info.run_id, tags.get("title", run.info.run_name), run.info.artifact_uri, tags)

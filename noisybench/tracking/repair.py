@@ -13,7 +13,8 @@ from noisybench.records.schema import RunRecord
 from noisybench.records.validation import parse_record
 from noisybench.tracking.connection import PREFIX, Connection
 from noisybench.tracking.database import EXPERIMENT, create_database, database_state, insert_run
-from noisybench.tracking.store import ActiveRun, Store, _flatten, _truncate
+from noisybench.tracking.presentation import parameters
+from noisybench.tracking.store import ActiveRun, Store, _truncate
 from noisybench.utils.files import sync_folder
 from noisybench.utils.locks import exclusive
 from noisybench.utils.sqlite import opened, set_aside_database
@@ -89,7 +90,7 @@ def _restore(store: Store, run_id: str, record: RunRecord) -> None:
     }
     client.log_batch(
         run_id,
-        params=[Param(key, _truncate(value)) for key, value in _flatten(record.spec).items()],
+        params=[Param(key, _truncate(value)) for key, value in parameters(record.spec).items()],
         tags=[RunTag(PREFIX + key, value) for key, value in tags.items()] + [RunTag("mlflow.runName", record.title)],
     )
     run = ActiveRun(store.connection, run_id)

@@ -18,6 +18,7 @@ from noisybench.errors import Interrupted, StoreUnavailable, TrainingError, User
 from noisybench.records.schema import EpochRow, RunRecord
 from noisybench.records.selection import SELECTION_RULES, select
 from noisybench.tracking.connection import PREFIX, Connection, _is_unknown_run, _wrap_connection_errors
+from noisybench.tracking.presentation import dataset_input, descriptive_tags, parameters, run_name
 from noisybench.tracking.reader import RunReader
 from noisybench.utils.files import replacing
 
@@ -107,7 +108,8 @@ class Store:
         study_run = spec.provenance.trial_of if spec.provenance else None
         parent = {"mlflow.parentRunId": study_run, f"{PREFIX}trial_of": study_run} if study_run else {}
         # The parent is set on creation: a trial belongs to its study even if this process dies before the next request.
-        run = client.create_run(self.connection.experiment, run_name=spec.title, tags=parent)
+        shown = descriptive_tags(spec)
+        run = client.create_run(self.connection.experiment, run_name=run_name(spec), tags={**shown, **parent})
         spec_tags = {
             "identity": spec.identity,
             "settings": spec.settings_hash,
@@ -117,14 +119,40 @@ class Store:
         }
         client.log_batch(
             run.info.run_id,
-            params=[Param(key, _truncate(value)) for key, value in _flatten(spec.as_dict()).items()],
+            params=[Param(key, _truncate(value)) for key, value in parameters(spec.as_dict()).items()],
             tags=[RunTag(PREFIX + key, value) for key, value in {**spec_tags, **tags}.items()],
         )
+        if "label_set" in tags:
+            client.log_inputs(run.info.run_id, [dataset_input(spec, tags["label_set"])])
         return ActiveRun(self.connection, str(run.info.run_id))
 
     def mark_failed(self, run_id: str, reason: str, traceback_text: str = "") -> None:
         """Mark a run as failed whose process could not do so itself."""
         ActiveRun(self.connection, run_id).fail(reason, traceback_text)
+
+    @_wrap_connection_errors
+    def describe_trial(self, study_run: str, identity: str, number: int, pruned: str = "") -> str | None:
+        """Add Optuna's number to the run of a trial, and the reason if it was pruned.
+
+        Returns:
+            Id of the run; None if ``study_run`` has none of this identity, such as one that failed before it was tracked.
+        """
+        from mlflow.entities import RunTag
+
+        query = f"tags.`{PREFIX}identity` = '{identity}' and tags.`{PREFIX}trial_of` = '{study_run}'"
+        client = self.connection.client
+        found = client.search_runs([self.connection.experiment], query, max_results=1)
+        if not found:
+            return None
+        run_id = str(found[0].info.run_id)
+        tags = {f"{PREFIX}trial": str(number), **({f"{PREFIX}pruned": pruned} if pruned else {})}
+        client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        return run_id
+
+    @_wrap_connection_errors
+    def describe_run(self, run_id: str, text: str) -> None:
+        """Replace the description of a run, in Markdown."""
+        self.connection.client.set_tag(run_id, "mlflow.note.content", text[:MAX_TAG_LENGTH])
 
     @_wrap_connection_errors
     def start_study(self, title: str, settings: Mapping[str, Any]) -> str:
@@ -221,7 +249,8 @@ class ActiveRun:
         self.log_rows(record.rows)
         last_row = record.rows[-1]
         metrics = [
-            Metric(name, float(value), last_row.time, last_row.epoch)
+            # At step 0: MLflow draws a single number at a later step as a point on a nearly empty axis.
+            Metric(name, float(value), last_row.time, 0)
             for name, value in _summary_metrics(record).items()
             if value is not None
         ]
@@ -284,10 +313,16 @@ def _system_metrics(run: ActiveRun, uri: str, enabled: bool) -> Iterator[None]:
     # With `resume_logging`, the samples of a resumed run continue after those of the earlier attempt.
     monitor: Any = SystemMetricsMonitor(run.run_id, resume_logging=True, tracking_uri=uri)  # type: ignore[no-untyped-call]
     monitor.start()
+    first_step = monitor._logging_step
     try:
         yield
     finally:
         monitor.finish()
+        if monitor._logging_step == first_step:
+            # The run has ended before its first interval: the sample of its start is published, or its page would be empty.
+            with contextlib.suppress(Exception):
+                monitor.publish_metrics(monitor.aggregate_metrics())
+                monitor.mlflow_logger.flush()
 
 
 def _summary_metrics(record: RunRecord) -> dict[str, float | None]:
@@ -309,19 +344,3 @@ def _truncate(value: Any) -> str:
 def _now() -> int:
     """Return the current time in milliseconds, as MLflow counts it."""
     return int(time.time() * 1000)
-
-
-def _flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a nested specification as dotted keys, with the parameters of a mitigation under its name."""
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        if key == "mitigations":
-            flat[key] = "+".join(member["name"] for member in value)
-            for member in value:
-                # By name and not by position, so that a parameter has one key in all stacks that contain the method.
-                flat |= {f"{key}.{member['name']}.{k}": v for k, v in member.items() if k != "name"}
-        elif isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
