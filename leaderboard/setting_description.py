@@ -113,7 +113,7 @@ def short_titles(settings: Sequence[SettingDescription]) -> list[str]:
 
     Example:
         >>> from noisybench.leaderboard.measurements import builtin_measurements
-        >>> short_titles([builtin_measurements()[0].setting])
+        >>> short_titles([next(each.setting for each in builtin_measurements() if each.entry == "quickstart")])
         ['digits · instance_dependent 40 %']
     """
     titles = distinct_titles(settings)
