@@ -123,7 +123,7 @@ def _group(specs: Sequence[RunSpec], component: Callable[[RunSpec], Component]) 
 
 
 def _problems(error: Exception, spec: RunSpec) -> dict[str, None]:
-    """Return what an error says about a run; a defect of one component must not hide the problems of other runs."""
+    """Return the problems of an error of a run; a defect of one component must not hide the problems of other runs."""
     if isinstance(error, UserError):
         return dict.fromkeys(error.problems)
     return {f"{spec.title}: validation failed\n{''.join(traceback.format_exception(error))}": None}
