@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from noisybench.api.audit_results import LabelAudit, MaskAudit
+from noisybench.api.trace_audit import TraceAudit
 from noisybench.audit.audit import audit_labels, describe_networks
 from noisybench.audit.in_memory import TITLE, in_memory_audit_input, in_memory_mask_input
 from noisybench.audit.inputs import AuditInput, load_audit_input, resolve_labels
@@ -19,10 +20,20 @@ from noisybench.audit.masks.networks import train_fold_networks
 from noisybench.audit.masks.report import audit_masks
 from noisybench.audit.masks.report import describe_networks as describe_mask_networks
 from noisybench.audit.signals import EpochCallback
+from noisybench.audit.traces.decoders import describe_decoders
+from noisybench.audit.traces.inputs import (
+    TRACE_TASKS,
+    TraceAuditInput,
+    dataset_trace_input,
+    in_memory_trace_input,
+    load_trace_audit_input,
+)
+from noisybench.audit.traces.report import audit_traces
 from noisybench.data.containers import as_array, library_of
 from noisybench.data.dataset import Dataset
 from noisybench.data.in_memory import read_examples
 from noisybench.data.in_memory_tables import open_table
+from noisybench.data.in_memory_traces import trace_records
 from noisybench.errors import UserError, show
 from noisybench.utils.console import make_console
 from noisybench.utils.durations import format_duration
@@ -33,6 +44,9 @@ from noisybench.utils.progress import report_progress
 
 Say = Callable[[str], None]
 """Function that receives lines of text."""
+
+KINDS = {"segmentation": "masks"} | dict.fromkeys(TRACE_TASKS, "traces")
+"""Kind of data by task; all others have labels."""
 
 DEFAULT_PICTURES = 20
 """Number of masks whose suspicious pixels are written as pictures."""
@@ -52,17 +66,19 @@ def audit(
     folder: str | os.PathLike[str] | None = None,
     pictures: int | None = None,
     progress: bool | Say = True,
-) -> LabelAudit | MaskAudit:
+) -> LabelAudit | MaskAudit | TraceAudit:
     """Estimate the noise rate of labels, rank suspicious labels, and find copies and outliers, without clean labels.
 
     Images are audited by networks that are trained on parts of the data, features by logistic regressions and nearest
-    neighbors, texts by the features of a backbone, masks by segmentation networks. Trained parts are kept in ``.noisybench``
-    in the working folder, so that the same call resumes an interrupted audit.
+    neighbors, texts by the features of a backbone, masks by segmentation networks, and traces by re-execution, the agreement
+    of their answers and decoders. Trained parts are kept in ``.noisybench`` in the working folder, so that the same call
+    resumes an interrupted audit.
 
     Args:
-        data: images, (N, D) features or texts, as arrays, tensors, data frames or lists; a path that `noisybench audit`
-            reads; the name of a recipe; or a dataset of `load_dataset`, of which the training split is audited. With
-            `pred_probs` it may be left out: ``audit(y=labels, pred_probs=probabilities)``.
+        data: images, (N, D) features or texts, as arrays, tensors, data frames or lists; traces as records or a data frame with
+            fields such as `prompt` and `response`; a path that `noisybench audit` reads; the name of a recipe; or a dataset of
+            `load_dataset`, of which the training split is audited. With `pred_probs` it may be left out:
+            ``audit(y=labels, pred_probs=probabilities)``.
         y: (N,) labels, or (N, H, W) masks of arrays; of a data frame, also the name of their column. None for paths,
             recipes and datasets.
         pred_probs: (N, C) out-of-sample class probabilities of any model, or a file of them, instead of training.
@@ -108,15 +124,16 @@ def audit(
             "data: give the inputs, as in audit(X, y), or predictions alone, as in audit(y=y, pred_probs=P)"
         )
     source = _Source(data, y, class_names, changes)
-    if source.has_masks:
-        if backbone is not None or pred_probs is not None:
-            option = "--pred-probs" if backbone is None else "--backbone"
-            raise UserError(
-                f"{option}: masks are audited by segmentation networks; leave it out, or set budget.network"
-            )
+    if source.kind != "labels" and (backbone is not None or pred_probs is not None):
+        option = "--pred-probs" if backbone is None else "--backbone"
+        models = "segmentation networks" if source.kind == "masks" else "decoders"
+        raise UserError(f"{option}: {source.kind} are audited by {models}; leave it out, or set budget.network")
+    if source.kind == "masks":
         return _audit_masks(source, folds, seed, folder, DEFAULT_PICTURES if pictures is None else pictures, say)
     if pictures is not None:
         raise UserError("--pictures: only masks have suspicious pixels; leave it out")
+    if source.kind == "traces":
+        return _audit_traces(source, folds, seed, folder, say)
     audit_input = source.labels(pred_probs, backbone is not None)
     # Before hours of training: the folder may not be writable.
     target = None if folder is None else check_output_folder(Path(path_text(folder, "folder")))
@@ -141,11 +158,23 @@ def _audit_masks(
     return MaskAudit(report, 0 if target is None else report.save(target, pictures))
 
 
+def _audit_traces(
+    source: _Source, folds: int, seed: int, folder: str | os.PathLike[str] | None, say: Say
+) -> TraceAudit:
+    data = source.traces()
+    target = None if folder is None else check_output_folder(Path(path_text(folder, "folder")))
+    _announce(data, f"{len(data)} traces; {describe_decoders(data, folds)}", say)
+    report = audit_traces(data, folds, seed, _fold_reporter(folds, data.spec.budget.epochs, say))
+    if target is not None:
+        report.save(target)
+    return TraceAudit(report)
+
+
 class _Source:
     """What is audited: a path or recipe, a dataset, or examples in memory.
 
     Attributes:
-        has_masks: the labels are masks.
+        kind: ``labels`` (a class for each example), ``masks`` or ``traces``.
         index: index of the examples, if they are pandas objects.
         classes: (C,) classes as they are written in the labels; None if they are the names of the classes.
     """
@@ -153,6 +182,7 @@ class _Source:
     def __init__(self, data: Any, y: Any, class_names: Sequence[Any] | int | None, overrides: list[str]) -> None:
         self._overrides, self._path, self._title = overrides, "", TITLE
         self._dataset: Dataset | None = None
+        self._records: Sequence[Mapping[str, Any]] | None = None
         self.index: Any = None
         self.classes: NDArray[Any] | None = None
         if isinstance(data, str | os.PathLike):
@@ -160,7 +190,11 @@ class _Source:
                 name = "y" if y is not None else "class_names"
                 raise UserError(f"{name}: paths and recipes have labels of their own; leave it out")
             self._path = os.fspath(data)
-            self.has_masks = resolve_labels(self._path, overrides)[0].task.name == "segmentation"
+            self.kind = KINDS.get(resolve_labels(self._path, overrides)[0].task.name, "labels")
+            return
+        self._records = trace_records(data) if y is None else None
+        if self._records is not None:
+            self.kind = "traces"
             return
         if isinstance(data, Dataset):
             if y is not None:
@@ -170,9 +204,7 @@ class _Source:
             self._dataset, self._title = data, data.name
         else:
             self._dataset = self._read(data, y, class_names)
-        if self._dataset.target_kind.name == "tokens":
-            raise UserError("y: traces have no classes to audit; see `noisybench describe trace_filter`")
-        self.has_masks = self._dataset.target_kind.name == "masks"
+        self.kind = {"tokens": "traces", "masks": "masks"}.get(self._dataset.target_kind.name, "labels")
 
     def _read(self, data: Any, y: Any, class_names: Sequence[Any] | int | None) -> Dataset:
         if y is None or isinstance(y, str):
@@ -207,8 +239,16 @@ class _Source:
             return load_mask_audit_input(self._path, self._overrides)
         return in_memory_mask_input(self._dataset, self._overrides, self._title)
 
+    def traces(self) -> TraceAuditInput:
+        """Return the input of an audit of traces."""
+        if self._records is not None:
+            return in_memory_trace_input(self._records, self._overrides)
+        if self._dataset is not None:
+            return dataset_trace_input(self._dataset, self._overrides)
+        return load_trace_audit_input(self._path, self._overrides)
 
-def _announce(data: AuditInput | MaskAuditInput, plan: str, say: Say) -> None:
+
+def _announce(data: AuditInput | MaskAuditInput | TraceAuditInput, plan: str, say: Say) -> None:
     for note in data.notes:
         say(f"note: {note}")
     say(f"{data.title}: {plan} ...")

@@ -34,8 +34,8 @@ UNUSED_COLUMNS = ("index", "decision", "new_label")
 """Columns of the table for people that data frames leave out: the index of the frame, and cells to fill in."""
 
 
-class _Audit(abc.ABC):
-    """Shared parts of audits: the estimate of the noise rate, and representations."""
+class AuditSummary(abc.ABC):
+    """Shared parts of audits: their summary and its representations."""
 
     @property
     @abc.abstractmethod
@@ -45,7 +45,21 @@ class _Audit(abc.ABC):
     @property
     @abc.abstractmethod
     def suspects(self) -> pd.DataFrame:
-        """Row of each label or image to review, the most suspicious first."""
+        """Row of each example to review, the most suspicious first."""
+
+    def __repr__(self) -> str:
+        return "\n".join(self.summary)
+
+    def __rich__(self) -> Text:
+        return Text("\n".join(self.summary))
+
+    def _repr_html_(self) -> str:
+        lines = html.escape("\n".join(self.summary))
+        return f"<pre>{lines}</pre>{self.suspects.head(SHOWN_SUSPECTS).to_html()}"
+
+
+class _EstimatedAudit(AuditSummary):
+    """Shared parts of audits that estimate a noise rate."""
 
     @property
     @abc.abstractmethod
@@ -76,19 +90,9 @@ class _Audit(abc.ABC):
         """Fraction of the labels that are predicted by models that were not trained on the example."""
         return self._reliability.accuracy
 
-    def __repr__(self) -> str:
-        return "\n".join(self.summary)
-
-    def __rich__(self) -> Text:
-        return Text("\n".join(self.summary))
-
-    def _repr_html_(self) -> str:
-        lines = html.escape("\n".join(self.summary))
-        return f"<pre>{lines}</pre>{self.suspects.head(SHOWN_SUSPECTS).to_html()}"
-
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LabelAudit(_Audit):
+class LabelAudit(_EstimatedAudit):
     """Audit of labels with one class for each example.
 
     Data frames have the index of the given labels or features, if they are pandas objects; that of a dataset or path is the
@@ -253,7 +257,7 @@ class LabelAudit(_Audit):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class MaskAudit(_Audit):
+class MaskAudit(_EstimatedAudit):
     """Audit of segmentation masks.
 
     Attributes:

@@ -16,12 +16,13 @@ from noisybench.data.in_memory import Examples, check_lengths
 from noisybench.data.in_memory_inputs import InMemoryInputs, read_inputs
 from noisybench.data.in_memory_labels import InMemoryLabels, read_labels
 from noisybench.data.in_memory_tables import LabeledData, open_table
-from noisybench.data.in_memory_traces import InMemoryTraces, is_records, read_traces
+from noisybench.data.in_memory_traces import InMemoryTraces, is_records, read_traces, table_columns
 from noisybench.data.label_sets.label_set import SPLITS, LabelSet, with_clean_targets
 from noisybench.data.labels.class_labels import IntegerLabels
 from noisybench.data.noise_model import NoiseModel
 from noisybench.data.splits.names import find_splits
 from noisybench.data.targets import UNKNOWN_TARGET
+from noisybench.data.traces.schemas import pair_fields
 from noisybench.errors import UserError, show
 
 
@@ -177,8 +178,9 @@ class Noise:
         )
 
     def _apply_traces(self, X: Any, y: Any, program: str | None) -> NoisyLabels:
-        table = open_table(X, y) if isinstance(y, str) else None
-        traces = read_traces(X, y, program) if table is None else _table_traces(table, program)
+        column = _response_column(X) if y is None and not is_records(X) else y if isinstance(y, str) else None
+        table = None if column is None else open_table(X, column)
+        traces = read_traces(X, y, program) if table is None else _table_traces(table, column, program)
         labels = self._model.apply(traces.dataset)
         observed = traces.restore(labels.train)
         corrupted = observed if table is None else table.replace(observed, None)
@@ -262,15 +264,36 @@ def _check_size(data: LabeledData, labels: InMemoryLabels) -> None:
         raise UserError(f"y has masks of the shape {size}, but X the shape {tuple(shape)}; each pixel needs one label")
 
 
-def _table_traces(table: LabeledData, program: str | None) -> InMemoryTraces:
-    """Read the traces of a table with one other column, which has the prompts."""
+def _response_column(table: Any) -> str | None:
+    """Return the column with the responses of a table; None for anything else.
+
+    Raises:
+        UserError: its columns do not show which one it is.
+    """
+    columns = table_columns(table)
+    if columns is None:
+        return None
+    pair = pair_fields(columns)
+    if pair is None:
+        raise UserError(
+            f"X: its columns are {', '.join(columns)}, which do not show the prompts and the responses; name them prompt and "
+            'response, or name the responses, as in apply(X, "solution"), beside one column of prompts'
+        )
+    return pair[1]
+
+
+def _table_traces(table: LabeledData, response: str | None, program: str | None) -> InMemoryTraces:
+    """Read the traces of a table: its only other column has the prompts, or the one that belongs to the responses."""
     prompts = table.inputs()
     if hasattr(prompts, "columns"):
-        if len(prompts.columns) != 1:
+        columns = [str(column) for column in prompts.columns]
+        pair = pair_fields([*columns, str(response)], response)
+        if pair is None and len(columns) != 1:
             raise UserError(
-                f"X: its columns are {', '.join(map(str, prompts.columns))} beside the responses; leave only that of the prompts"
+                f"X: its columns are {', '.join(columns)} beside the responses; leave only that of the prompts, or name the "
+                "columns prompt and response"
             )
-        prompts = prompts.iloc[:, 0]
+        prompts = prompts[columns[0] if pair is None else pair[0]]
     return read_traces(prompts, table.labels, program)
 
 

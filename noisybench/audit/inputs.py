@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.audit.predictions import match_predictions, read_predictions
+from noisybench.audit.user_data import user_configuration
 from noisybench.backbones import load_backbone
 from noisybench.config.overrides import expand
-from noisybench.config.registry import get_entry
 from noisybench.config.resolve import resolve
 from noisybench.config.spec import RunSpec
 from noisybench.config.yaml_files import builtin_configs, load_config
-from noisybench.data.check.detection import dataset_of
 from noisybench.data.check.notes import dataset_notes
 from noisybench.data.dataset import Dataset
 from noisybench.data.lazy import Images
@@ -31,20 +30,6 @@ from noisybench.training.prepared import PreparedRun
 from noisybench.training.stack import Stack
 from noisybench.utils.places import expand_user
 from noisybench.utils.text import printable
-
-DEFAULT_IMAGE_SIZE = 64
-"""Pixels per side to which images of a folder are resized unless `dataset.size` is given."""
-
-DEFAULT_MASK_SIZE = 128
-"""Pixels per side to which images with masks are resized unless `dataset.size` is given."""
-
-MASK_SUFFIXES = (".json", ".nii", ".nii.gz")
-"""Ends of the names of single files with masks, or with annotations of images beside them."""
-
-DATASET_OF_SUFFIX = {
-    ".parquet": ("parquet", "train"), ".npz": ("npz", "path"), ".csv": ("image_table", "table"), ".tsv": ("image_table", "table"),
-}  # fmt: skip
-"""Dataset that reads files with a suffix, and its parameter for the path."""
 
 
 @dataclass(frozen=True)
@@ -263,7 +248,7 @@ def resolve_labels(labels: str, overrides: Iterable[str] = ()) -> tuple[RunSpec,
     """Return the specification of labels of any task, and True for a user's own folder or file.
 
     Args:
-        labels: see `load_audit_input`; folders and files of images with masks as well.
+        labels: see `load_audit_input`; folders and files of images with masks, and files of traces, as well.
         overrides: see `load_audit_input`.
 
     Raises:
@@ -274,58 +259,18 @@ def resolve_labels(labels: str, overrides: Iterable[str] = ()) -> tuple[RunSpec,
         'segmentation'
     """
     path = expand_user(Path(labels))
-    has_masks = _has_masks(path)
-    from_user_data = path.is_dir() or path.suffix in DATASET_OF_SUFFIX or has_masks
-    if not from_user_data and labels not in builtin_configs("recipes") and path.suffix not in (".yaml", ".yml"):
+    raw = user_configuration(path)
+    from_user_data = raw is not None
+    if raw is None and labels not in builtin_configs("recipes") and path.suffix not in (".yaml", ".yml"):
         raise UserError(
-            f"{labels}: not a folder of images (one sub-folder for each class, or with masks), a .parquet, .npz or .csv file, "
-            f"or a recipe; {nearest(labels, builtin_configs('recipes'))}"
+            f"{labels}: not a folder of images (one sub-folder for each class, or with masks), a .parquet, .npz, .csv or .jsonl "
+            f"file, or a recipe; {nearest(labels, builtin_configs('recipes'))}"
         )
-    recipe = "audit_masks" if has_masks else "audit"
-    raw = load_config("recipes", recipe if from_user_data else labels)
-    if has_masks:
-        raw["dataset"] = _mask_dataset(path)
-    elif from_user_data:
-        raw["dataset"] = _user_dataset(path)
-        if raw["dataset"]["name"] in ("features", "text_table"):
-            raw |= {"task": "transfer", "budget": {"network": "features"}}
+    raw = load_config("recipes", labels) if raw is None else raw
     specs = [resolve(expanded) for expanded in expand(raw, overrides)]
     if len(specs) > 1:
         raise UserError("an audit takes one value per override, not a comma-separated list")
     return specs[0], from_user_data
-
-
-def _has_masks(path: Path) -> bool:
-    """Return True for a folder or file of images with segmentation masks."""
-    if not (path.is_dir() or (path.is_file() and path.name.lower().endswith(MASK_SUFFIXES))):
-        return False
-    try:
-        name = dataset_of(path)["name"]
-    except UserError:  # reported by the reader of images, which knows the layouts of classes
-        return False
-    return bool(get_entry("datasets", name).load_class().tasks == ("segmentation",))
-
-
-def _mask_dataset(path: Path) -> dict[str, Any]:
-    """Return the dataset that reads a user's images with masks."""
-    raw = dataset_of(path)
-    fields = get_entry("datasets", raw["name"]).schema.fields
-    # Letterboxing keeps the shape of objects, and the padding has no label.
-    chosen = {"size": DEFAULT_MASK_SIZE, "resize_mode": "letterbox", "validation_fraction": 0.0}
-    return raw | {name: value for name, value in chosen.items() if name in fields}
-
-
-def _user_dataset(path: Path) -> dict[str, Any]:
-    """Return the dataset that reads a user's folder or file."""
-    # Without a validation split, every label is audited.
-    if path.is_dir():
-        return {"name": "image_folder", "root": str(path), "size": DEFAULT_IMAGE_SIZE, "validation_fraction": 0.0}
-    name, parameter = DATASET_OF_SUFFIX[path.suffix]
-    found = dataset_of(path)["name"]
-    if found in ("features", "text_table"):
-        name, parameter = found, "path"
-    size = {"size": DEFAULT_IMAGE_SIZE} if name == "image_table" else {}
-    return {"name": name, parameter: str(path), **size, "validation_fraction": 0.0}
 
 
 def _join_splits(

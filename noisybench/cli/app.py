@@ -22,6 +22,7 @@ from noisybench.cli.relabel_curve import relabel_curve
 from noisybench.cli.runs import runs_app
 from noisybench.cli.stress import stress
 from noisybench.cli.subcommands import with_subcommands
+from noisybench.cli.traces import traces_app
 from noisybench.errors import UserError
 from noisybench.utils.status import clear_status, show_status
 from noisybench.utils.text import printable_lines
@@ -100,6 +101,11 @@ app.add_typer(
     labels_app,
     name="labels",
     epilog="Example: noisybench labels create digits noise=pair_flip --output labels/pair",
+)
+app.add_typer(
+    traces_app,
+    name="traces",
+    epilog="Example: noisybench traces clean traces.jsonl -o cleaned.jsonl",
 )
 for submission_command, example in (
     (stress, "stress --suite stress-digits --format csv -o stress.csv"),

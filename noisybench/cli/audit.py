@@ -15,7 +15,7 @@ audit_app = typer.Typer(rich_markup_mode=None)
 
 LABELS_HELP = (
     "Folder of images with one sub-folder per class, images with masks, .parquet, .npz, .csv or features file, table of texts, "
-    "or recipe"
+    ".jsonl file of traces, or recipe"
 )
 OVERRIDES_HELP = "Overrides such as dataset.size=32 budget.epochs=30"
 
@@ -58,6 +58,7 @@ def audit(
     # Imported here because the help of the command line must not import torch.
     from noisybench.api.audit import audit as audit_labels
     from noisybench.api.audit_results import MaskAudit
+    from noisybench.api.trace_audit import TraceAudit
     from noisybench.cli.console import step_progress
     from noisybench.utils.console import make_console
 
@@ -79,6 +80,9 @@ def audit(
         say(f"Table of classes:  {(output / 'classes.csv').resolve()}")
         if result.num_pictures:
             say(f"Suspect pixels of {counted(result.num_pictures, 'image')}: {(output / 'suspects').resolve()}")
+    elif isinstance(result, TraceAudit):
+        say(f"Table of traces: {(output / 'scores.csv').resolve()}")
+        say(f"Table of steps:  {(output / 'steps.csv').resolve()}")
     else:
         say(f"Report with images:   {(output / 'report.html').resolve()}")
         say(f"Table for relabeling: {(output / 'scores.csv').resolve()}")

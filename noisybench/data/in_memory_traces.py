@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from noisybench.config.registry import get_entry
+from noisybench.data.containers import library_of
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.in_memory import NAME
 from noisybench.data.traces.rows import Row
+from noisybench.data.traces.schemas import has_schema
 from noisybench.errors import UserError, show
+
+RECORDS: dict[str, Callable[[Any], list[dict[str, Any]]]] = {
+    "pandas": lambda table: list(table.to_dict("records")),
+    "polars": lambda table: list(table.to_dicts()),
+    "datasets": lambda table: list(table.to_list()),
+    "pyarrow": lambda table: list(table.to_pylist()),
+}
+"""Rows of the tables of libraries as records."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,40 @@ def is_records(data: Any) -> bool:
         (True, False)
     """
     return isinstance(data, list | tuple) and bool(data) and isinstance(data[0], Mapping)
+
+
+def table_columns(data: Any) -> list[str] | None:
+    """Return the names of the columns of a data frame or data set with rows; None for anything else.
+
+    Example:
+        >>> table_columns(["1+1"]) is None
+        True
+    """
+    library = library_of(data)
+    columns = getattr(data, "column_names" if library in ("datasets", "pyarrow") else "columns", None)
+    return list(map(str, columns)) if library in RECORDS and isinstance(columns, Iterable) else None
+
+
+def trace_records(data: Any) -> Sequence[Mapping[str, Any]] | None:
+    """Return data as records of traces: a list of records, or a data frame with the columns of a schema; None for others.
+
+    Example:
+        >>> import pandas as pd
+        >>> trace_records(pd.DataFrame({"prompt": ["1+1"], "response": ["#### 2"]}))
+        [{'prompt': '1+1', 'response': '#### 2'}]
+        >>> trace_records([0.5]) is None
+        True
+    """
+    if is_records(data):
+        return list(data)
+    columns = table_columns(data)
+    if columns is None or not has_schema(columns):
+        return None
+    # A column with gaps has NaN where a record has nothing.
+    return [
+        {str(name): None if isinstance(value, float) and math.isnan(value) else value for name, value in record.items()}
+        for record in RECORDS[library_of(data)](data)
+    ]
 
 
 def _records(prompts: Any, responses: Any) -> tuple[Sequence[Mapping[str, Any]], Callable[[list[str], list[str]], Any]]:

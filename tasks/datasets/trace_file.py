@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,8 +21,7 @@ from noisybench.data.splits.names import ROLES, Role, split_role
 from noisybench.data.traces.builtin_programs import get_program_class, program_files
 from noisybench.data.traces.formats import PLACEHOLDER, TraceFormat, make_vocabulary
 from noisybench.data.traces.gsm8k_calculations import CalculationTraceFormat
-from noisybench.data.traces.program_format import CHARACTERS, ProgramTraceFormat
-from noisybench.data.traces.recorder import TraceRecorder
+from noisybench.data.traces.program_format import ProgramTraceFormat
 from noisybench.data.traces.references import Example, find_references
 from noisybench.data.traces.rows import Row, read_folder, read_rows
 from noisybench.data.traces.schemas import (
@@ -35,6 +33,7 @@ from noisybench.data.traces.schemas import (
     response_text,
 )
 from noisybench.errors import UserError, show
+from noisybench.tasks.datasets._trace_checks import Trace, check_size, check_splits, check_traces
 from noisybench.tasks.datasets._traces import encode_split, max_length
 from noisybench.utils.file_listing import Source
 from noisybench.utils.places import expand_user
@@ -42,39 +41,7 @@ from noisybench.utils.places import expand_user
 LENGTH_FACTOR = 1.3
 """Columns of a response as a multiple of the longest one, because noise can lengthen a trace."""
 
-MAX_CELLS = 2**30
-"""Largest number of characters of all traces when each is as long as the longest one, as in memory."""
-
 DIGITS = "0123456789"
-
-
-@dataclass(frozen=True)
-class _Trace:
-    """One trace of the file."""
-
-    location: str
-    name: str
-    split: Role | None
-    prompt: str
-    response: str
-    observed: str | None
-    fields: Mapping[str, Any]
-    gold: Any
-
-    @property
-    def texts(self) -> list[str]:
-        """Prompt and responses."""
-        return [self.prompt, *self.responses]
-
-    @property
-    def responses(self) -> list[str]:
-        """Clean response, and the observed one if given."""
-        return [self.response] if self.observed is None else [self.response, self.observed]
-
-    @property
-    def key(self) -> str:
-        """Prompt without differences in spacing and in the composition of characters."""
-        return " ".join(unicodedata.normalize("NFC", self.prompt).split())
 
 
 class TraceFile(DatasetSource):
@@ -143,7 +110,11 @@ class TraceFile(DatasetSource):
         return self.read_traces(rows, str(path), unread)
 
     def read_traces(
-        self, rows: Sequence[Row], location: str, notes: tuple[ReadingNote, ...] = ()
+        self,
+        rows: Sequence[Row],
+        location: str,
+        notes: tuple[ReadingNote, ...] = (),
+        is_verified: bool = True,
     ) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read rows that are in memory, as `read` reads those of the file.
 
@@ -151,6 +122,7 @@ class TraceFile(DatasetSource):
             rows: one example each.
             location: name of all rows for messages.
             notes: notes about rows that are not there.
+            is_verified: responses of a program with an incorrect step are refused.
 
         Raises:
             UserError: a row is invalid; the message gives its location and the reason.
@@ -160,11 +132,13 @@ class TraceFile(DatasetSource):
         schema = self._schema(rows)
         exchanges = [schema.read(row) for row in rows]
         traces = [_trace(row, exchange, self.answer_field) for row, exchange in zip(rows, exchanges, strict=True)]
-        _check_splits(location, traces)
-        _check_size(traces)
+        check_splits(location, traces)
+        check_size(traces)
         exchanges = [replace(each, fields=trace.fields) for each, trace in zip(exchanges, traces, strict=True)]
         notes += exchange_notes(exchanges, [row.name for row in rows])
-        return self._encode(location, traces, notes)
+        trace_format, answer_notes = self._build_format(traces, is_verified)
+        self._trace_format = trace_format
+        return self._encode(location, traces, notes + answer_notes)
 
     def _schema(self, rows: Sequence[Row]) -> Schema:
         if (self.prompt_field is None) != (self.response_field is None):
@@ -176,10 +150,8 @@ class TraceFile(DatasetSource):
         return named_fields(rows, self.prompt_field, self.response_field)
 
     def _encode(
-        self, location: str, traces: list[_Trace], notes: tuple[ReadingNote, ...]
+        self, location: str, traces: list[Trace], notes: tuple[ReadingNote, ...]
     ) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
-        self._trace_format, answer_notes = self._build_format(traces)
-        notes += answer_notes
         end = self._trace_format.end
         responses = [response + end for trace in traces for response in trace.responses]
         lengths = max_length([trace.prompt for trace in traces]), int(LENGTH_FACTOR * max_length(responses)) + 1
@@ -212,7 +184,7 @@ class TraceFile(DatasetSource):
         test = replace(encode("test"), noisy_targets=None)
         return replace(encode("train", "validation"), notes=notes), test, characters
 
-    def _build_format(self, traces: Sequence[_Trace]) -> tuple[TraceFormat, tuple[ReadingNote, ...]]:
+    def _build_format(self, traces: Sequence[Trace], is_verified: bool) -> tuple[TraceFormat, tuple[ReadingNote, ...]]:
         if self.program is None:
             vocabulary = _vocabulary(traces)
             examples = [Example(each.prompt, each.response, each.location, each.name, each.gold) for each in traces]
@@ -222,7 +194,7 @@ class TraceFile(DatasetSource):
             raise UserError("dataset: a program computes the answers; remove answer_format and answer_field")
         # The prompts decide the width and the number of operands; any values will do here.
         trace_format = ProgramTraceFormat(get_program_class(self.program)(2, 2))
-        _check_traces(trace_format, traces)
+        check_traces(trace_format, traces, is_verified)
         return trace_format, ()
 
     def trace_format(self) -> TraceFormat:
@@ -243,7 +215,7 @@ class TraceFile(DatasetSource):
         return {"path": str(folder / "traces.jsonl")}
 
 
-def _trace(row: Row, exchange: Exchange, answer_field: str | None) -> _Trace:
+def _trace(row: Row, exchange: Exchange, answer_field: str | None) -> Trace:
     """Return a trace with its split and its observed response.
 
     Raises:
@@ -256,43 +228,10 @@ def _trace(row: Row, exchange: Exchange, answer_field: str | None) -> _Trace:
         raise UserError(f"{row.location} has the split {show(split)}; allowed are {', '.join(ROLES)}, or no split")
     text = None if observed is None else response_text(observed, row, "observed")
     gold = None if answer_field is None else row.fields.get(answer_field)
-    return _Trace(row.location, row.name, role, exchange.prompt, exchange.response, text, fields, gold)
+    return Trace(row.location, row.name, role, exchange.prompt, exchange.response, text, fields, gold)
 
 
-def _check_splits(location: str, traces: Sequence[_Trace]) -> None:
-    """Refuse splits of some rows only, and prompts that occur in two splits, whatever their spacing.
-
-    Raises:
-        UserError: the splits are not distinct.
-    """
-    first_of: dict[str, _Trace] = {}
-    for trace in traces:
-        first = first_of.setdefault(trace.key, trace)
-        if trace.split != first.split and None not in (trace.split, first.split):
-            raise UserError(
-                f"{trace.location}: its prompt occurs in the splits {first.split} ({first.name}) and {trace.split}; a "
-                "prompt may occur in one split only"
-            )
-    if len({trace.split is None for trace in traces}) > 1:
-        raise UserError(f"{location}: only some rows have a split; give one to all rows or to none")
-
-
-def _check_size(traces: Sequence[_Trace]) -> None:
-    """Refuse a single long trace that would make all others too large for the memory.
-
-    Raises:
-        UserError: the traces are too large together; the message names the longest one.
-    """
-    longest = max(traces, key=lambda trace: sum(map(len, trace.texts)))
-    length = sum(map(len, longest.texts))
-    if length * len(traces) > MAX_CELLS:
-        raise UserError(
-            f"{longest.location} has {length:,} characters, and {len(traces):,} traces of this length do not fit in "
-            f"memory; remove or shorten the traces of more than {MAX_CELLS // len(traces):,} characters"
-        )
-
-
-def _groups(traces: Sequence[_Trace]) -> NDArray[np.str_] | None:
+def _groups(traces: Sequence[Trace]) -> NDArray[np.str_] | None:
     """Return the prompt of each trace, shortened, if several traces have the same one."""
     keys = [trace.key for trace in traces]
     if len(set(keys)) == len(keys):
@@ -301,7 +240,7 @@ def _groups(traces: Sequence[_Trace]) -> NDArray[np.str_] | None:
     return np.array([f"{key[:40]} ({hashlib.sha256(key.encode()).hexdigest()[:12]})" for key in keys])
 
 
-def _vocabulary(traces: Sequence[_Trace]) -> str:
+def _vocabulary(traces: Sequence[Trace]) -> str:
     """Return the characters of all texts.
 
     Raises:
@@ -317,32 +256,3 @@ def _vocabulary(traces: Sequence[_Trace]) -> str:
             raise UserError(f"{trace.location} has the character {character!r}, which {reserved[character]}; remove it")
         characters |= of_trace
     return make_vocabulary(characters, CalculationTraceFormat.end)
-
-
-def _check_traces(trace_format: ProgramTraceFormat, traces: Sequence[_Trace]) -> None:
-    """Refuse rows that are not traces of the program.
-
-    Raises:
-        UserError: a prompt does not belong to the program, or a clean response has an incorrect step.
-    """
-    for trace in traces:
-        unknown = sorted(set(trace.prompt + trace.response) - set(CHARACTERS))
-        if unknown:
-            raise UserError(f"{trace.location} has the character {unknown[0]!r}, which traces of programs cannot have")
-        try:
-            program, operands = trace_format.program.parse_prompt(trace.prompt)
-            expected = program.prompt(operands)
-        except (IndexError, ValueError):
-            expected = ""
-        if expected != trace.prompt:
-            example = trace_format.program.prompt([1] * trace_format.program.count)
-            raise UserError(
-                f"{trace.location}: {trace.prompt!r} is not a prompt of the program, whose prompts look like {example!r}"
-            )
-        check = trace_format.check(trace.prompt, trace.response + trace_format.end)
-        if not check.is_valid:
-            correct = trace_format.rerun(trace.prompt, "", TraceRecorder()).removesuffix(trace_format.end)
-            raise UserError(
-                f"{trace.location}: step {check.first_error} of {trace.response!r} does not follow from the steps before "
-                f"it; the program writes {correct!r}. Put noisy responses into `observed`"
-            )

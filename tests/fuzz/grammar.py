@@ -163,6 +163,8 @@ class ArgumentGenerator:
         kind = self._rng.random()
         if words == ("relabel-curve",):
             return ["noise=symmetric_exclusive", f"noise.rate={self._text('0.2', '0.4')}"]
+        if words[0] == "traces":
+            return ["budget.epochs=1", "budget.network=decoder:4x1", *([self._override()] if self._damaged() else [])]
         if words[0] == "audit":
             return [*self._small_audit(), *(self._override() for _ in range(self._rng.choice([0, 0, 1])))]
         overrides = ["dataset.train_size=100", "dataset.test_size=40"] if kind < 0.2 else []
@@ -296,7 +298,9 @@ class ArgumentGenerator:
         return self.make_output(words) if self._damaged() else "published"
 
     def make_source(self, words: tuple[str, ...]) -> str:
-        """Return the address of a published label set; for a push the origin of its labels."""
+        """Return the address of a published label set, for a push the origin of its labels, or a file of traces."""
+        if words[0] == "traces":
+            return self._traces()
         if words == ("labels", "push") or self._damaged(0.5):
             return self._text(*ADDRESSES)
         copied = self._template.copy(f"labels/{self._rng.choice(sorted(LABELS))}", self._folder)
@@ -304,6 +308,15 @@ class ArgumentGenerator:
         if self._damaged(2):
             mutate_file(self._folder / "published", self._rng)
         return "published"
+
+    def _traces(self) -> str:
+        copied = self._template.copy("datasets/trace_file/traces.jsonl", self._folder)
+        if self._damaged(2):
+            mutate_file(copied, self._rng)
+        return self._text("0123abcd", "digits") if self._damaged() else copied.name
+
+    def make_detector(self, words: tuple[str, ...]) -> str:
+        return self._text("trace_loss", "trace_execution")
 
     def make_run(self, words: tuple[str, ...]) -> str:
         """Return the folder of a saved model."""

@@ -14,6 +14,7 @@ from noisybench.data.images.decoding import IMAGE_SUFFIXES
 from noisybench.data.labels.numeric_table import has_numeric_columns
 from noisybench.data.labels.text_table import text_columns
 from noisybench.data.parquet.features import has_features
+from noisybench.data.traces.schemas import has_trace_columns
 from noisybench.errors import UserError
 from noisybench.utils.places import check_file, expand_user, shown
 
@@ -187,6 +188,7 @@ KINDS: tuple[tuple[str, Callable[[Path], bool]], ...] = (
     ("features", _has_array("train_x")),
     ("npz", _is_file(".npz")),
     ("features", lambda path: path.suffix.lower() == ".parquet" and has_features(path)),
+    ("trace_file", lambda path: path.suffix.lower() == ".parquet" and has_trace_columns(path)),
     ("text_table", lambda path: path.is_file() and text_columns(path)),
     ("features", lambda path: path.is_file() and has_numeric_columns(path)),
     ("parquet", _is_file(".parquet")),

@@ -159,8 +159,10 @@ class CalculationTraceFormat(TraceFormat):
     def _occurs_in(self, answer: str, body: str) -> bool:
         """Return whether the answer is one of the numbers of the lines; lines without numbers do not contradict it."""
         values = [parse_number(number) for number in NUMBER.findall(body)]
-        # Compared as values, because the same number can be written with or without separators and zeros.
-        return not values or parse_number(answer) in values
+        # Compared as values, because the same number can be written with or without separators and zeros, and without sign,
+        # which texts also write as a word or apart from the number.
+        value = parse_number(answer)
+        return not values or (value is not None and abs(value) in values)
 
     def step_spans(self, response: str) -> list[tuple[int, int]]:
         """Return the spans of the annotated calculations and of the answer."""

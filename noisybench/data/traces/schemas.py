@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from noisybench.data.notes import ReadingNote, reading_note
@@ -136,6 +137,49 @@ def find_schema(rows: Sequence[Row], name: str | None = None) -> Schema:
                 f"({', '.join(SCHEMAS[fitting[0]].required)}); a file must have one schema"
             )
     return SCHEMAS[fitting[0]]
+
+
+def has_schema(fields: Iterable[str]) -> bool:
+    """Return True if a schema has its prompt and response among some fields.
+
+    Example:
+        >>> has_schema(["id", "question", "answer"]), has_schema(["id", "question"])
+        (True, False)
+    """
+    names = set(fields)
+    return any(names >= set(schema.required) for schema in SCHEMAS.values())
+
+
+def pair_fields(fields: Iterable[str], response: str | None = None) -> tuple[str, str] | None:
+    """Return the fields of prompt and response among some fields, if one schema of two texts fits; None otherwise.
+
+    Args:
+        fields: names of fields.
+        response: field of the response, if it is known.
+
+    Example:
+        >>> pair_fields(["id", "question", "answer"]), pair_fields(["prompt", "text"])
+        (('question', 'answer'), None)
+    """
+    names = set(fields)
+    pairs = [schema.required for schema in SCHEMAS.values() if schema.conversation is _pair]
+    fitting = [(pair[0], pair[1]) for pair in pairs if names >= set(pair) and response in (None, pair[1])]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def has_trace_columns(path: Path) -> bool:
+    """Return True for a parquet file that has the columns of a schema.
+
+    Example:
+        >>> has_trace_columns(Path("/proc/nosuch.parquet"))
+        False
+    """
+    import pyarrow.parquet
+
+    try:
+        return has_schema(pyarrow.parquet.read_schema(path).names)
+    except Exception:  # other and damaged files, which their readers report
+        return False
 
 
 def named_fields(rows: Sequence[Row], prompt_field: str, response_field: str) -> Schema:

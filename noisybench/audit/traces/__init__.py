@@ -1,0 +1,1 @@
+"""Audit of reasoning traces: scores of traces and of their steps."""
