@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import statistics
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import torch
 import typer
 
-from noisybench.cli.app import app
+from noisybench.cli.app import app, main
 from noisybench.config import registry
 from noisybench.config.registry import Entry, list_entries
 from noisybench.config.resolve import read_recipe
@@ -161,6 +162,18 @@ def test_documented_commands_are_valid(line: str) -> None:
     read = {"run": read_recipe, "inspect": read_recipe, "bench": read_suite, "search": read_searches}.get(path[-1])
     if read and positional[0] not in PLACEHOLDERS:
         assert read(positional[0], positional[1:])
+
+
+def test_the_documented_program_is_trained_on(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "docs" / "own-traces.md").read_text()
+    code, command = re.findall(r"as `mine.py`:\n\n```python\n(.*?)```.*?```bash\n(noisybench [^\n]*)\n```", text, re.S)[
+        0
+    ]
+    (workspace / "mine.py").write_text(code)
+    monkeypatch.setattr(sys, "argv", [*shlex.split(command), "execution.num_threads=1"])
+    with pytest.raises(SystemExit) as exit_info:
+        main()
+    assert not exit_info.value.code
 
 
 def test_the_list_of_fast_tests_names_existing_files() -> None:

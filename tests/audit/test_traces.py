@@ -118,21 +118,25 @@ def test_planted_errors_change_one_digit_before_the_answer() -> None:
     assert all(place < data.responses[row].index("####") for row, place in changed.tolist())
 
 
-def test_decoders_find_planted_and_real_errors_of_generated_traces(workspace: Path) -> None:
+def test_decoders_find_planted_and_real_errors_that_cannot_be_executed(workspace: Path) -> None:
+    records = [{"prompt": f"case {n}", "response": "Take 12 and 5 of 30.\nThat is 13.\n#### 13"} for n in range(120)]
+    records[7]["response"] = records[7]["response"].replace("12 and 5", "12 and 6")
+    # Many steps, after which the decoder is sure of a text that is always the same.
     overrides = [
-        "dataset.train_problems=500", "noise.contamination=0.1", "budget.network=decoder:32x2", "budget.epochs=12",
-        "budget.batch_size=16", "execution.num_threads=1",
-    ]  # fmt: skip
-    data = load_trace_audit_input("traced_addition", overrides)
+        "budget.network=decoder:32x1",
+        "budget.learning_rate=0.01",
+        "budget.batch_size=8",
+        "execution.num_threads=1",
+    ]
+    data = in_memory_trace_input(records, overrides)
     report = audit_traces(data, folds=2)
-    assert report.reliability.executed == 1
     assert report.reliability.problem is None
-    assert report.reliability.auroc > 0.7
-    incorrect = data.is_incorrect
-    assert incorrect is not None
-    # By surprise alone, which knows nothing of re-execution.
-    first = np.argsort(-report.scores.surprise)[: int(incorrect.sum())]
-    assert incorrect[first].mean() > 3 * incorrect.mean()
+    assert report.reliability.num_planted == 50
+    assert report.reliability.auroc > 0.95
+    assert report.reliability.executed == 0
+    assert report.scores.ranking[0] == 7
+    assert not report.scores.contradicted.any()
+    assert report.reasons[7][0].startswith("step 1 is surprising")
     # The same call reads the weights that are kept.
     epochs: list[int] = []
     again = audit_traces(data, 2, on_epoch=lambda fold, epoch, loss: epochs.append(epoch))
@@ -149,7 +153,7 @@ def test_decoders_at_chance_have_no_part_in_the_ranking(workspace: Path) -> None
     assert audit.scores["surprise"].isna().all()
     assert any(line.startswith("no estimate of surprise") for line in audit.summary)
     assert audit.suspects.index[0] == 7
-    assert audit.scores["suspicion"].drop(7).eq(0).all()
+    assert audit.scores["suspicion"].drop(7).eq(0.25).all()
     assert audit.least_incorrect == 1
 
 

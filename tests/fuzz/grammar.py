@@ -313,7 +313,13 @@ class ArgumentGenerator:
         copied = self._template.copy("datasets/trace_file/traces.jsonl", self._folder)
         if self._damaged(2):
             mutate_file(copied, self._rng)
-        return self._text("0123abcd", "digits") if self._damaged() else copied.name
+        return self._text("0123abcd", "digits") if self._damaged() else str(copied)
+
+    def make_dropped(self, words: tuple[str, ...]) -> str:
+        return self._text("dropped.jsonl")
+
+    def make_fraction(self, words: tuple[str, ...]) -> str:
+        return self._text("0.1", "0.5")
 
     def make_detector(self, words: tuple[str, ...]) -> str:
         return self._text("trace_loss", "trace_execution")
@@ -355,7 +361,12 @@ class ArgumentGenerator:
 
     def make_output(self, words: tuple[str, ...]) -> str:
         """Return a place to write to."""
-        valid = {("runs", "export"): (".zip",), ("data", "check"): (".html",), ("embed",): (".npz",)}
+        valid = {
+            ("runs", "export"): (".zip",),
+            ("data", "check"): (".html",),
+            ("embed",): (".npz",),
+            ("traces", "clean"): (".jsonl",),
+        }
         suffixes = SUFFIXES if self._damaged() else valid.get(words, SUFFIXES)
         if not self._damaged(2):
             return f"result{self._rng.choice(suffixes)}"

@@ -19,6 +19,9 @@ from unittest import mock
 from noisybench.audit import audit as audit_module
 from noisybench.audit import signals
 from noisybench.audit.inputs import AuditInput
+from noisybench.audit.traces import decoders
+from noisybench.audit.traces import report as trace_report
+from noisybench.audit.traces.inputs import TraceAuditInput
 
 
 class WriteGuard:
@@ -117,7 +120,11 @@ def without_training() -> Iterator[None]:
         budget = spec.budget.model_copy(update={"epochs": 1, "network": "mlp:4"})
         return collect(dataclasses.replace(audit_input, spec=dataclasses.replace(spec, budget=budget)), *arguments)
 
-    collect = signals.collect_signals
+    def train_fast(data: TraceAuditInput, *arguments: Any) -> Any:
+        budget = data.spec.budget.model_copy(update={"epochs": 1, "network": "decoder:4x1"})
+        return train(dataclasses.replace(data, spec=dataclasses.replace(data.spec, budget=budget)), *arguments)
+
+    collect, train = signals.collect_signals, decoders.train_fold_decoders
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with contextlib.ExitStack() as stack:
         for place in ("utils.processes", "execution.local"):
@@ -125,6 +132,7 @@ def without_training() -> Iterator[None]:
         stack.enter_context(mock.patch("noisybench.execution.suite_runner.run_all", return_value=()))
         stack.enter_context(mock.patch("noisybench.search.trials.TrialRunner.run"))
         stack.enter_context(mock.patch.object(audit_module, "collect_signals", collect_fast))
+        stack.enter_context(mock.patch.object(trace_report, "train_fold_decoders", train_fast))
         stack.enter_context(mock.patch("os.execve", serve))
         stack.enter_context(mock.patch("subprocess.Popen", _NoServer))
         try:

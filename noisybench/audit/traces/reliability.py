@@ -61,7 +61,7 @@ def measure_reliability(
 ) -> TraceReliability:
     """Plant errors in a known share of the traces, and measure how many an audit of them finds.
 
-    The decoders are not trained again: none was trained on the prompt of a trace that it judges.
+    The decoders are not trained again: none was trained on the prompt of a trace that it scores.
 
     Args:
         data: traces to audit.

@@ -132,6 +132,7 @@ def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _mean(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean over the first axis without NaN; 0 where all are NaN."""
+    """Return the mean over the first axis without NaN; 0.5 where all are NaN, since nothing is known."""
     known = ~np.isnan(ranks)
-    return np.asarray(np.where(known, ranks, 0).sum(0) / known.sum(0).clip(1))
+    means = np.where(known, ranks, 0).sum(0) / known.sum(0).clip(1)
+    return np.asarray(np.where(known.any(0), means, 0.5))
