@@ -38,7 +38,7 @@ class TraceDuplicates:
     @property
     def is_near(self) -> NDArray[np.bool_]:
         """(N,) True for traces whose prompt resembles an earlier one without being equal to it."""
-        return self.near != self.exact
+        return np.asarray(self.near != self.exact)
 
 
 def find_duplicates(prompts: Sequence[str], responses: Sequence[str], exact: NDArray[np.int64]) -> TraceDuplicates:
