@@ -106,7 +106,7 @@ def clean_by_run(name: str, detector: str = DETECTORS[0], fraction: float | None
         UserError: there is no such run on traces, its data have changed, or an argument is unknown.
     """
     if detector not in DETECTORS:
-        raise UserError(f"--detector: unknown detector {show(detector)}; {nearest(detector, DETECTORS)}")
+        raise UserError(f"--detector: unknown detector {show(detector, quotes=False)}; {nearest(detector, DETECTORS)}")
     data, label_quality = _read_run(name)
     checks = check_responses(data.trace_format, data.prompts, data.responses)
     losses = -np.log(np.clip(label_quality.astype(np.float32), MIN_LABEL_QUALITY, 1))
