@@ -70,6 +70,9 @@ class TargetKind(abc.ABC):
     counts_transitions: ClassVar[bool] = True
     """False if the classes are so many, and so alike, that counts of their confusions say nothing."""
 
+    leaves_out_unlabeled: ClassVar[bool] = True
+    """False if examples without a label stay in training, as traces do whose response was cut: they add nothing to the loss."""
+
     @abc.abstractmethod
     def is_labeled(self, targets: Targets) -> NDArray[np.bool_]:
         """Return a mask in the shape of ``targets``: True where the class is known."""
@@ -325,6 +328,7 @@ class TokenTargets(_DenseTargets):
 
     name = "tokens"
     dtype = None
+    leaves_out_unlabeled = False
     counts_transitions = False
 
     def to_canonical_bytes(self, targets: Targets) -> bytes:
