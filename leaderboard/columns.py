@@ -214,7 +214,7 @@ def parse_columns(text: str) -> list[Column]:
         ['stack', 'last', 'time (s)']
         >>> parse_columns("stack,lats")
         Traceback (most recent call last):
-        noisybench.errors.UserError: columns: unknown column `lats`; did you mean `last`?
+        noisybench.errors.UserError: columns: unknown column `lats`; did you mean `last` or `last10`?
     """
     known = {key: column for column in TABLE for key in (column.name, column.title)}
     columns = list[Column]()

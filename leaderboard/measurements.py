@@ -268,8 +268,8 @@ def builtin_measurements() -> list[Measurement]:
     """Return the measurements that ship with noisybench.
 
     Example:
-        >>> {measurement.version for measurement in builtin_measurements()}
-        {'0.1.0'}
+        >>> sorted({measurement.version for measurement in builtin_measurements()})
+        ['0.1.0', '0.2.0']
     """
     # A copy, so that a caller that changes its list does not change the cached one.
     return list(_builtin())

@@ -49,7 +49,7 @@ def moderate(residuals: Array, present: NDArray[np.bool_], pairs: NDArray[np.int
         >>> pairs = np.array([[0, 1], [0, 2], [1, 2]])
         >>> weights, variances = moderate(residuals, np.ones((3, 3), bool), pairs, df=4)
         >>> weights[0].round(2), variances[0].round(2)
-        (array([0.88, 0.87, 0.89]), array([0.32, 0.32, 0.32]))
+        (array([0.71, 0.9 , 0.98]), array([0.32, 0.32, 0.32]))
     """
     first, second = pairs.T
     has_first, has_second = present[first], present[second]

@@ -176,7 +176,7 @@ def grouped(reproductions: Iterable[Reproduction]) -> list[dict[str, Any]]:
     Example:
         >>> group = grouped(reproduce([]))[0]
         >>> group["title"], group["counts"], group["measured"]
-        ('Liu et al. 2020', {'not run': 121}, [])
+        ('KlemenVovk/noisy-labels', {'not run': 160}, [])
     """
     groups: dict[str, list[Reproduction]] = {}
     for reproduction in reproductions:

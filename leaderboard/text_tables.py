@@ -130,9 +130,9 @@ def describe_detectable(ranking: Ranking, best: float) -> str:
         >>> from noisybench.leaderboard.statistics import rank
         >>> ranking = rank({"a": {0: 0.90, 1: 0.91, 2: 0.92}, "b": {0: 0.70, 1: 0.72, 2: 0.71}})
         >>> describe_detectable(ranking, 0.91)
-        'Minimum detectable difference at 80 % power: 3.2 points.'
+        'Minimum detectable difference at 80 % power: 3.3 points.'
         >>> describe_detectable(ranking, 0.99)
-        'Minimum detectable difference at 80 % power: 3.2 points, more than the 1.0 that are left above the best score.'
+        'Minimum detectable difference at 80 % power: 3.3 points, more than the 1.0 that are left above the best score.'
     """
     difference = ranking.minimum_detectable_difference
     if difference is None:

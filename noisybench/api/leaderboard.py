@@ -83,7 +83,7 @@ class Leaderboard:
     Example:
         >>> from noisybench.leaderboard.measurements import builtin_measurements
         >>> board = Leaderboard(builtin_measurements()[:60])
-        >>> board.settings[0].title in str(board)
+        >>> board.settings[0].rows[0].stack in str(board)
         True
     """
 

@@ -115,9 +115,9 @@ def test_copies_of_the_images_and_the_precision_are_named() -> None:
 
 def test_the_terminal_shows_results_that_were_reproduced() -> None:
     console = Console(width=160, record=True, file=io.StringIO())
-    assert not list(render_reproductions(reproduce([])))
+    assert not list(render_reproductions(reproduce([]), console.width))
     assert console.export_text() == ""
-    for each in render_reproductions(reproduce(map(measure, runs([0.80, 0.81])))):
+    for each in render_reproductions(reproduce(map(measure, runs([0.80, 0.81]))), console.width):
         console.print(each)
     text = console.export_text()
     assert "Reproduction of published results" in text

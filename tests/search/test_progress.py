@@ -1,4 +1,4 @@
-"""What a search shows while it runs: trials that are done, and the time that is left."""
+"""Progress of a search: trials that are done, and the time that is left."""
 
 from __future__ import annotations
 
