@@ -148,11 +148,8 @@ def unlabeled_rows(observed: Mapping[str, Targets]) -> dict[str, NDArray[np.int6
         >>> unlabeled_rows({"train": np.array([0, -2, 1]), "validation": np.array([1])})
         {'train': array([1])}
     """
-    rows = {
-        name: np.flatnonzero(~kind.is_annotated(labels))
-        for name, labels in observed.items()
-        if (kind := target_kind(labels)).leaves_out_unlabeled
-    }
+    kept_apart = {name: labels for name, labels in observed.items() if target_kind(labels).leaves_out_unlabeled}
+    rows = {name: np.flatnonzero(~target_kind(labels).is_annotated(labels)) for name, labels in kept_apart.items()}
     return {name: missing for name, missing in rows.items() if len(missing)}
 
 
