@@ -20,6 +20,10 @@ LESS_OPTIONS = "FRSX"
 """Options of `less` if `LESS` is not set: end at once if all fits, show colors, cut long lines, leave text on the screen."""
 
 
+FAILURES = (1, 126, 127)
+"""Exit statuses of a pager that could not show the text, such as for an unknown option; Ctrl-C and quitting give others."""
+
+
 def print_paged(console: Console, renderable: RenderableType, enabled: bool = True) -> None:
     """Print output, through a pager if it is longer than the terminal.
 
@@ -52,7 +56,7 @@ def pager_command() -> list[str]:
 
 
 def _page(command: list[str], text: str) -> bool:
-    """Show text in a pager and wait for its end; False if it could not be started."""
+    """Show text in a pager and wait for its end; False if it could not be started or failed."""
     environment = {**os.environ, "LESS": os.environ.get("LESS", LESS_OPTIONS)}
     try:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
@@ -66,4 +70,4 @@ def _page(command: list[str], text: str) -> bool:
         process.wait()
     finally:
         signal.signal(signal.SIGINT, previous)
-    return True
+    return process.returncode not in FAILURES

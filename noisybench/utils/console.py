@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -10,7 +11,7 @@ from rich.segment import Segment
 from noisybench.utils.text import printable_lines
 
 PLAIN_WIDTH = 170
-"""Columns of the output if it is not a terminal, so that tables in files and logs are not cut."""
+"""Columns of the output if it is not a terminal and `COLUMNS` is not set, so that tables in files and logs are not cut."""
 
 
 class SafeConsole(Console):
@@ -23,8 +24,9 @@ class SafeConsole(Console):
 
 
 def make_console(stderr: bool = False) -> Console:
-    """Return a console with the width of the terminal, or with `PLAIN_WIDTH` for a file or pipe."""
+    """Return a console with the width of the environment variable `COLUMNS` or the terminal; `PLAIN_WIDTH` for a file or pipe."""
     console = SafeConsole(stderr=stderr, highlight=False)
-    if not console.is_terminal:
+    columns = os.environ.get("COLUMNS", "")
+    if not console.is_terminal and not (columns.isdecimal() and int(columns) > 0):
         console = SafeConsole(stderr=stderr, highlight=False, width=PLAIN_WIDTH)
     return console

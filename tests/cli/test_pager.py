@@ -69,3 +69,14 @@ def test_no_usable_pager_loses_nothing(monkeypatch: pytest.MonkeyPatch, pager: s
     # A pager that ends without reading is one that its user has left at once.
     assert text_of(output) == ("" if pager.endswith("pass") else f"{LONG}\n")
     assert bool(pager_command()) == pager.endswith("pass")
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(("status", "is_printed"), [(0, False), (1, True), (2, False), (127, True)])
+def test_what_a_failed_pager_did_not_show_is_printed(
+    monkeypatch: pytest.MonkeyPatch, status: int, is_printed: bool
+) -> None:
+    monkeypatch.setenv("PAGER", f"'{sys.executable}' -c 'raise SystemExit({status})'")
+    output = console()
+    print_paged(output, LONG)
+    assert text_of(output) == (f"{LONG}\n" if is_printed else "")

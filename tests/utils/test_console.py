@@ -30,3 +30,16 @@ def test_control_characters_are_shown_as_escapes(
     assert "\u202e" not in output
     assert output.count("\\x1b[2J") == 4
     assert ("\x1b" in output) == terminal
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("columns", "width"), [(None, 170), ("80", 80), ("", 170), ("wide", 170), ("-5", 170), ("0", 170)]
+)
+def test_files_have_the_width_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: str | None, width: int
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
+    assert make_console().width == width
