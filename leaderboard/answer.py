@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from noisybench.leaderboard.display_names import distinguishing_titles, short_name
+from noisybench.leaderboard.display_names import distinct_names, distinguishing_titles
 from noisybench.leaderboard.payload import SettingPayload
+from noisybench.leaderboard.standings import best_group
 from noisybench.leaderboard.verdict import (
     BASELINE,
     RANKING_RULES,
@@ -19,6 +20,7 @@ from noisybench.leaderboard.verdict import (
     reach_verdicts,
 )
 from noisybench.leaderboard.verdict_text import verdict_rows, verdict_sentences
+from noisybench.utils.text import counted
 
 MAX_TIES = 2
 """Most ties that a headline names."""
@@ -133,11 +135,31 @@ def _group(
         "title": title,
         "short": _short_title(summaries),
         "settings": keys,
-        "labels": distinguishing_titles([[each[name] for name in ("dataset", "noise", "task")] for each in summaries]),
+        "labels": _distinct_labels(summaries),
         "overall": is_overall,
         "rules": {},
     }
     return groups.setdefault((str(is_overall), *sorted(keys)), empty)
+
+
+def _distinct_labels(summaries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what distinguishes the settings of a group: budget and label set only where the titles do not."""
+    for further in ((), ("network", "epochs"), ("network", "epochs", "budget", "labels")):
+        titles = [_label_parts(summary, further) for summary in summaries]
+        labels = distinguishing_titles(titles)
+        if len(set(labels)) == len(labels):
+            break
+    return labels
+
+
+def _label_parts(summary: Mapping[str, Any], further: Sequence[str]) -> list[str]:
+    values = {
+        "network": summary["network"],
+        "epochs": counted(summary["epochs"], "epoch"),
+        "budget": f"budget {summary['budget'][:8]}",
+        "labels": f"labels {summary['labels'][:8]}",
+    }
+    return [*(summary[name] for name in ("dataset", "noise", "task")), *(values[name] for name in further)]
 
 
 def _short_title(summaries: Sequence[Mapping[str, Any]]) -> str:
@@ -159,14 +181,15 @@ def headline(answer: Answer) -> str:
         >>> headline(answer)
         'elr (reg weight 2) leads, not separated from gce, sce and 1 more'
     """
-    leader = short_name(answer.leader)
+    short = distinct_names([answer.leader, *answer.ties])
+    leader = short[answer.leader]
     if answer.num_stacks == 1:
         return f"{leader} is the only method without privileged information"
     if answer.probability is None:
         return f"{leader} has the highest score, untested: too few seeds"
     if not answer.ties:
         return f"{leader} is best"
-    names = [short_name(stack) for stack in answer.ties[:MAX_TIES]]
+    names = [short[stack] for stack in answer.ties[:MAX_TIES]]
     more = len(answer.ties) - len(names)
     *first, last = [*names, *([f"{more} more"] if more else [])]
     return f"{leader} leads, not separated from {' and '.join(part for part in (', '.join(first), last) if part)}"
@@ -198,7 +221,9 @@ def answer_of(finding: Finding, members: Sequence[SettingPayload], rule: str) ->
     if len(members) == 1:
         # The ranks of one table account for all pairs of its stacks.
         ranks = members[0].summary["ranks"]
-        ties = [margin.stack for margin in others if ranks[margin.stack][index] == ranks[leader][index]]
+        # A stack of another rank may still be too noisy to be separated from the leader itself.
+        group = [margin.stack for margin in others if ranks[margin.stack][index] == ranks[leader][index]]
+        ties = [margin.stack for margin in others if margin.stack in {*group, *ties}]
     return Answer(
         leader=leader,
         is_best=not ties,
@@ -267,12 +292,9 @@ def _untested_answer(members: Sequence[SettingPayload], rule: str) -> Answer | N
 
 
 def _is_first(summary: Mapping[str, Any], stack: str, index: int) -> bool:
-    """Return whether no stack without privileged information has a better rank than a stack in a setting."""
-    ranks = {
-        name: rank for name, by_rule in summary["ranks"].items() if (rank := by_rule[index]) is not None
-        and name not in summary["privileged"]
-    }  # fmt: skip
-    return stack in ranks and ranks[stack] == min(ranks.values())
+    """Return whether a stack is in the best group of a setting."""
+    ranks = {name: by_rule[index] for name, by_rule in summary["ranks"].items()}
+    return stack in best_group(ranks, summary["privileged"])
 
 
 def _relative_time(seconds: Sequence[Mapping[str, float]], stack: str) -> float | None:

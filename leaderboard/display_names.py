@@ -59,7 +59,7 @@ def distinguishing_titles(titles: Sequence[Sequence[str]]) -> list[str]:
     """Return short titles that leave out what all titles share, for columns that stand beside each other.
 
     Args:
-        titles: dataset, noise and task of each column; the task may be empty.
+        titles: parts of each title, such as dataset, noise and task; a part may be empty.
 
     Example:
         >>> distinguishing_titles([["digits", "pair_flip(rate=0.2)", ""], ["digits", "pair_flip(rate=0.4)", ""]])
@@ -68,7 +68,9 @@ def distinguishing_titles(titles: Sequence[Sequence[str]]) -> list[str]:
         ['web (ood 0.4)', 'web (ood 0.6)']
     """
     columns = list(zip(*titles, strict=True))
-    kept = [_without_shared(column) for column in columns if len(titles) == 1 or len(set(column)) > 1]
+    differing = [column for column in columns if len(set(column)) > 1]
+    # Titles that differ in nothing are shown whole.
+    kept = [_without_shared(column) for column in differing or columns]
     return [" · ".join(short_name(part) for part in parts if part) for parts in zip(*kept, strict=True)]
 
 

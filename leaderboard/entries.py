@@ -18,7 +18,7 @@ from typing import Any
 from noisybench.errors import UserError
 from noisybench.leaderboard.payload import SettingPayload
 from noisybench.leaderboard.submission import Submission
-from noisybench.utils.files import plain_cell
+from noisybench.utils.cells import plain_cell, text_of_cell
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,7 @@ def from_csv(text: str) -> list[EntryInfo]:
     reader = csv.DictReader(io.StringIO(text))
     if tuple(reader.fieldnames or ()) != COLUMNS:
         raise UserError(f"expected a table with the columns {', '.join(COLUMNS)}, but got {reader.fieldnames}")
-    # The apostrophe is that of `plain_cell`.
-    return [EntryInfo(**{name: row[name].removeprefix("'") for name in COLUMNS}) for row in reader]
+    return [EntryInfo(**{name: text_of_cell(row[name]) for name in COLUMNS}) for row in reader]
 
 
 @functools.cache

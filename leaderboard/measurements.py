@@ -26,7 +26,7 @@ from noisybench.leaderboard.setting_description import SettingDescription, descr
 from noisybench.records.codes import Code, as_code
 from noisybench.records.schema import RunRecord
 from noisybench.records.selection import SELECTION_RULES, select
-from noisybench.utils.files import plain_cell
+from noisybench.utils.cells import plain_cell, text_of_cell
 
 SIGNIFICANT_DIGITS = 7
 """Digits of the numbers in a table of measurements; more than any rank or test can depend on."""
@@ -254,7 +254,7 @@ def _from_cell(text: str, kind: Any) -> Any:
         return tuple(tuple(value) if isinstance(value, list) else value for value in values)
     if kind is str:
         # The apostrophe that `plain_cell` writes before text that a spreadsheet would read as a formula.
-        return text.removeprefix("'")
+        return text_of_cell(text)
     return kind(text)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from noisybench.leaderboard.verdict import BASELINE
@@ -11,28 +11,41 @@ ALPHA = 0.05
 """Level below which a p-value, adjusted for all pairs of a setting, counts as significant."""
 
 
+def best_group(ranks: Mapping[str, int | None], privileged: Container[str]) -> set[str]:
+    """Return the stacks of a setting whose rank no stack without privileged information surpasses.
+
+    A stack that knows more than the others may have the first rank alone; the best of the others still count as best.
+
+    Args:
+        ranks: rank by stack; None for those that are not ranked.
+        privileged: stacks that use privileged information.
+
+    Example:
+        >>> sorted(best_group({"knows_the_rate": 1, "elr": 2, "gce": 2, "cross_entropy": 4}, {"knows_the_rate"}))
+        ['elr', 'gce', 'knows_the_rate']
+    """
+    known = {stack: rank for stack, rank in ranks.items() if rank is not None}
+    best = min((rank for stack, rank in known.items() if stack not in privileged), default=1)
+    return {stack for stack, rank in known.items() if rank <= best}
+
+
 @dataclass(frozen=True)
 class Standing:
     """A stack in one setting, by one selection rule.
 
     Attributes:
         stack: stack with its parameters.
-        rank: rank; None if the stack is not ranked.
+        is_best: whether it is in the `best_group` of the setting.
         score: mean score over seeds, in [0, 1].
         gain: mean difference from cross-entropy on common seeds; None if one of the two is not ranked.
         is_significant: whether the ranking test separates the stack from cross-entropy.
     """
 
     stack: str
-    rank: int | None
+    is_best: bool
     score: float
     gain: float | None
     is_significant: bool
-
-    @property
-    def is_best(self) -> bool:
-        """True if no stack of the setting is significantly better."""
-        return self.rank == 1
 
 
 @dataclass(frozen=True)
@@ -55,8 +68,10 @@ def setting_standings(detail: Mapping[str, object]) -> SettingStandings:
         detail: rows, ranks and pairs as `payload.setting_payload` collects them for the page.
 
     Example:
-        >>> rows = [{"stack": "elr", "last": [0.9, None, None, None], "wall_seconds": [3.0, None, None, None]},
-        ...         {"stack": "cross_entropy", "last": [0.7, None, None, None], "wall_seconds": [2.0, None, None, None]}]
+        >>> def row(stack, score, seconds):
+        ...     last, wall_seconds = [score, None, None, None], [seconds, None, None, None]
+        ...     return {"stack": stack, "privileged": [], "last": last, "wall_seconds": wall_seconds}
+        >>> rows = [row("elr", 0.9, 3.0), row("cross_entropy", 0.7, 2.0)]
         >>> pairs = [[0, 1, 0.2, None, None, 0.01, 0.1, 0.1, 0]]
         >>> standings = setting_standings({"rows": rows, "rules": {"last": {"ranks": [1, 2], "pairs": pairs}}})
         >>> elr, _ = standings.by_rule["last"]
@@ -67,6 +82,7 @@ def setting_standings(detail: Mapping[str, object]) -> SettingStandings:
     assert isinstance(rows, list)
     assert isinstance(rules, dict)
     stacks = [row["stack"] for row in rows]
+    privileged = {row["stack"] for row in rows if row["privileged"]}
     baseline = stacks.index(BASELINE) if BASELINE in stacks else None
     by_rule = {}
     for rule, ranking in rules.items():
@@ -74,9 +90,10 @@ def setting_standings(detail: Mapping[str, object]) -> SettingStandings:
         for first, second, difference, _, _, p, *_ in ranking["pairs"]:
             if baseline in (first, second):
                 gains[second if first == baseline else first] = (-difference if first == baseline else difference, p)
+        best = best_group(dict(zip(stacks, ranking["ranks"], strict=True)), privileged)
         by_rule[rule] = [
             Standing(
-                row["stack"], ranking["ranks"][index], row[rule][0],
+                row["stack"], row["stack"] in best, row[rule][0],
                 gains[index][0] if index in gains else None, index in gains and gains[index][1] < ALPHA,
             )
             for index, row in enumerate(rows)

@@ -12,7 +12,7 @@ from noisybench.leaderboard.columns import format_percent
 from noisybench.leaderboard.statistics import Summary
 from noisybench.leaderboard.stress import Cost, StressTable
 from noisybench.leaderboard.text_tables import markdown_table
-from noisybench.utils.files import plain_cell
+from noisybench.utils.cells import plain_cell
 
 NOTE = (
     "Area: mean score over the range of rates. Breakdown: last rate at which the stack is not below cross-entropy at half that "

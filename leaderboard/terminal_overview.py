@@ -23,7 +23,7 @@ PRIVILEGED_MARK = " †"
 def render_overview(
     settings: Sequence[Setting], titles: Sequence[str], names: Mapping[str, str], width: int, wide: bool = False
 ) -> Iterator[RenderableType]:
-    """Yield each verdict with its matrix of stacks and settings, then the numbered settings with their best stacks.
+    """Yield each verdict with its matrix of stacks and settings, then the numbered settings with their highest scores.
 
     Args:
         settings: settings with their stacks, all ranked by one rule.
@@ -50,7 +50,7 @@ def render_overview(
         yield from _matrix([settings[index] for index in indices], [index + 1 for index in indices], names, width, wide)
         yield Text("")
     yield Text(
-        f"{len(settings)} settings, with the best stack without privileged information by `{rule}`", style="bold"
+        f"{len(settings)} settings, with the highest score without privileged information by `{rule}`", style="bold"
     )
     yield _settings_table(settings, titles, names, width)
     yield Text("")
@@ -77,7 +77,7 @@ def _settings_table(
     table = plain_table()
     table.add_column("", justify="right", no_wrap=True)
     table.add_column("setting", overflow="fold", ratio=3)
-    table.add_column("best stack", overflow="fold", ratio=2)
+    table.add_column("highest score", overflow="fold", ratio=2)
     table.add_column(settings[0].rule, justify="right", no_wrap=True)
     for number, (setting, title) in enumerate(zip(settings, titles, strict=True), 1):
         best = next((row for row in setting.rows if not row.privileged), None)
@@ -123,7 +123,7 @@ def _matrix(
     for name, texts in rows.items():
         table.add_row(Text(name), *(Text(text, style="bold" if text.endswith("*") else "") for text in texts[:count]))
     yield Widened(table, name_width + sum(each + 2 for each in widths)) if wide else table
-    notes = ["* in the first rank group of its setting."]
+    notes = ["* in the best rank group of its setting."]
     if any(name.endswith(PRIVILEGED_MARK) for name in rows):
         notes.append("† with privileged information.")
     if count < len(columns):
@@ -133,14 +133,17 @@ def _matrix(
 
 def _matrix_rows(settings: Sequence[Setting], names: Mapping[str, str]) -> dict[str, list[str]]:
     """Return mean over settings and score in each, as text by marked name, the best mean first."""
+    from noisybench.leaderboard.standings import best_group
+
     scores: dict[str, dict[int, float]] = {}
     best, privileged = set[tuple[str, int]](), set[str]()
     for number, setting in enumerate(settings):
+        group = best_group(setting.ranking.ranks, {row.stack for row in setting.rows if row.privileged})
         for row in setting.shown_rows:
             name, summary = names[row.stack], row.scores[setting.rule]
             if summary is not None:
                 scores.setdefault(name, {})[number] = summary.mean
-            if setting.ranking.ranks.get(row.stack) == 1:
+            if row.stack in group:
                 best.add((name, number))
             if row.privileged:
                 privileged.add(name)

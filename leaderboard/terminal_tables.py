@@ -199,6 +199,7 @@ def _render_setting(
     setting: Setting, title: str, names: Mapping[str, str], width: int, intervals: bool, wide: bool
 ) -> Iterator[RenderableType]:
     """Yield the table of a setting, how to read it, and its notes."""
+    from noisybench.leaderboard.standings import best_group
     from noisybench.leaderboard.text_tables import (
         COLUMNS,
         DETECTOR_COLUMNS,
@@ -210,7 +211,8 @@ def _render_setting(
     )
 
     # Published values stand below the table: a column of them takes several lines in each row.
-    best = [setting.ranking.ranks.get(row.stack) == 1 for row in setting.shown_rows]
+    group = best_group(setting.ranking.ranks, {row.stack for row in setting.rows if row.privileged})
+    best = [row.stack in group for row in setting.shown_rows]
     shown = [index for index, name in enumerate(COLUMNS) if name != "published"]
     columns = [COLUMNS[index] for index in shown]
     rows = [_with_names(columns, [row[index] for index in shown], names) for row in text_rows(setting, intervals)]

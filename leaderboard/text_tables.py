@@ -14,7 +14,7 @@ from noisybench.leaderboard.table import DETECTOR_METRICS, Setting, StackRow, de
 from noisybench.leaderboard.verdict_text import verdict_paragraphs
 from noisybench.records.codes import code_digest
 from noisybench.records.selection import RULE_NEEDS, SELECTION_RULES
-from noisybench.utils.files import plain_cell
+from noisybench.utils.cells import plain_cell
 
 COLUMNS = tuple(column.title for column in TABLE)
 """Titles of the columns of a table."""
@@ -181,8 +181,8 @@ def to_csv(settings: Sequence[Setting]) -> str:
             versions = sorted({measurement.version for measurement in row.measurements})
             writer.writerow([
                 plain_cell(description.dataset), plain_cell(description.noise), description.label_set, description.budget,
-                ", ".join(versions), *(value for column in TABLE for value in _csv_values(column, setting, row)),
-                code_digest(row.code), "; ".join(setting.joined), "; ".join(setting.other_code),
+                plain_cell(", ".join(versions)), *(value for column in TABLE for value in _csv_values(column, setting, row)),
+                code_digest(row.code), "; ".join(setting.joined), plain_cell("; ".join(setting.other_code)),
                 plain_cell("; ".join(row.warnings)),
             ])  # fmt: skip
     return text.getvalue()
@@ -247,8 +247,10 @@ def _shown_cells(
 
 LATEX_SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--", "·": r"$\cdot$",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--", "·": r"$\cdot$", "−": "$-$",
+    "×": r"$\times$", "≤": r"$\leq$", "σ": r"$\sigma$", "▾": r"$\downarrow$", "⚠": "!", "<": r"$<$", ">": r"$>$",
 }  # fmt: skip
+"""What LaTeX makes of characters that have a meaning there, or that its standard fonts lack."""
 
 
 def latex_text(text: str) -> str:

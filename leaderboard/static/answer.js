@@ -2,10 +2,6 @@
 // ---- the answer: which method to use
 
 const MAX_STRESS = 2;  // noise models whose stress cards stand beside a matrix
-const signed1 = value => {
-  const text = Math.abs(100 * value).toFixed(1);
-  return (text === "0.0" ? "±" : value > 0 ? "+" : "−") + text;
-};
 const ends = ({ low, high }, sign = 1) => low === null ? "" : ` [${[sign * low, sign * high].sort((a, b) => a - b).map(value => (100 * value).toFixed(1).replace("-", "−")).join(", ")}]`;
 // Groups by the chosen rule; settings that have none by it are shown by another one.
 function answerGroups() {
@@ -44,7 +40,7 @@ function drawGlance(view, groups) {
     link.onclick = event => { event.preventDefault(); const target = byId(`group-${i}`); target.querySelector("details").open = true; target.scrollIntoView(); target.focus(); };
     element("span", item, ": ");
     element("b", item, headline);
-    if (answer.gain) element("span", item, `, ${signed1(answer.gain.difference)} points over cross-entropy`);
+    if (answer.gain) element("span", item, `, ${signed(answer.gain.difference)} points over cross-entropy`);
   });
 }
 function drawGroup(view, group, number, isOpen) {
@@ -77,7 +73,7 @@ function drawTiles(article, answer, group, rule) {
     if (detail) element("dd", box, detail, { class: "note" });
   };
   const needs = contrast => contrast.needs.length ? `needs ${contrast.needs.join(", ").replaceAll("_", " ")}` : "";
-  if (answer.gain) tile("Over cross-entropy", `${signed1(answer.gain.difference)} points`, answer.gain.low === null ? "no interval: too few seeds" : `95 % interval${ends(answer.gain)}`);
+  if (answer.gain) tile("Over cross-entropy", `${signed(answer.gain.difference)} points`, answer.gain.low === null ? "no interval: too few seeds" : `95 % interval${ends(answer.gain)}`);
   else if (answer.leader === "cross_entropy") tile("Over cross-entropy", "no method", "cross-entropy itself has the highest score");
   if (answer.probability !== null) {
     const value = answer.probability > 0.99 ? "above .99" : answer.probability.toFixed(2).replace(/^0/, "");
@@ -86,8 +82,8 @@ function drawTiles(article, answer, group, rule) {
   if (answer.ties.length) tile("Not separated from", answer.ties.slice(0, 3).map(shortName).join("; "), answer.ties.length > 3 ? `and ${answer.ties.length - 3} more` : "");
   if (answer.num_settings > 1) tile(answer.probability === null ? "Highest score in" : "First or tied in", `${answer.num_first} of ${answer.num_settings}`, "settings");
   if (answer.time !== null) tile("Cost", times(answer.time), "the time of cross-entropy");
-  if (answer.runner_up && answer.runner_up.stack !== "cross_entropy") tile("Runner-up", shortName(answer.runner_up.stack), `${signed1(-answer.runner_up.difference)} points${ends(answer.runner_up, -1)}`);
-  if (answer.privileged) tile("With privileged information", shortName(answer.privileged.stack), `${signed1(-answer.privileged.difference)} points${ends(answer.privileged, -1)}, ${needs(answer.privileged)}`);
+  if (answer.runner_up && answer.runner_up.stack !== "cross_entropy") tile("Runner-up", shortName(answer.runner_up.stack), `${signed(-answer.runner_up.difference)} points${ends(answer.runner_up, -1)}`);
+  if (answer.privileged) tile("With privileged information", shortName(answer.privileged.stack), `${signed(-answer.privileged.difference)} points${ends(answer.privileged, -1)}, ${needs(answer.privileged)}`);
 }
 // Shown on phones before the matrix: methods by average with a bar.
 function drawRanking(article, rows, count) {
@@ -113,6 +109,6 @@ function drawEvidence(article, sentences, rows) {
   element("summary", list, "How sure is this?");
   for (const sentence of sentences) element("p", list, sentence, { class: "note" });
   tableOf(list, ["method", "probability of being best", `points against ${shortName(rows[0][0])}`, "95 % interval"], rows.map(([stack, probability, difference, low, high]) =>
-    [shortName(stack), probability === null ? "has privileged information" : probability.toFixed(2), signed(difference), low === null ? "" : `${signed(low)} to ${signed(high)}`]));
+    [shortName(stack), probability === null ? "has privileged information" : probability.toFixed(2), difference === null ? "" : signed(difference), low === null ? "" : `${signed(low)} to ${signed(high)}`]));
 }
 registerView("answer", "Answer", drawAnswer);

@@ -1,5 +1,8 @@
 const board = JSON.parse(document.getElementById("board").textContent);
 const rules = ["last", "last10", "noisy_val", "label_wave"];
+// Objects by stack have no prototype: a stack may be called “constructor”, like a property that all other objects have.
+const keyedByStack = board.settings.flatMap(({ codes, scores, ranks, seconds, privileged }) => [codes, scores, ranks, seconds, privileged]);
+for (const object of [board.names, board.styles, ...keyedByStack]) Object.setPrototypeOf(object, null);
 
 // ---- state: the choices of a reader, stored in the address so that it can be linked to
 
@@ -30,16 +33,12 @@ function note(changes) {
 
 // ---- views: each registers itself in a file of its own
 
-const views = new Map(), afterDrawing = [];
+const views = new Map();
 // `draw(section)` fills the section of the view; `parameters` are further keys of the state with their defaults.
 function registerView(name, title, draw, parameters = {}) {
   views.set(name, { title, draw });
   Object.assign(defaults, parameters);
   if (!byId(`view-${name}`)) element("section", byId("views"), "", { id: `view-${name}`, hidden: "" });
-}
-// Call a function with the section of the view each time that it has been drawn, for additions to tables and figures of all views.
-function afterEachDrawing(callback) {
-  afterDrawing.push(callback);
 }
 
 // ---- sections and settings, parsed when they are first shown
@@ -61,9 +60,12 @@ const shortTitle = summary => [summary.dataset, summary.noise, summary.task].fil
 const mean = summary => summary === null ? -Infinity : summary[0];
 const points = summary => summary === null ? "–" : (100 * summary[0]).toFixed(1) + (summary[1] === null ? "" : " ± " + (100 * summary[1]).toFixed(1));
 const interval = summary => summary === null || summary[2] === null ? "" : `95 % interval ${(100 * summary[2]).toFixed(1)} to ${(100 * summary[3]).toFixed(1)}`;
-const fixed = digits => summary => summary === null ? "–" : summary[0].toFixed(digits);
 const percent = value => (100 * value).toFixed(Math.abs(100 * value) < 10 ? 1 : 0) + " %";
-const signed = value => value === null ? "" : (value > 0 ? "+" : "") + (100 * value).toFixed(1);
+// A difference in points with its sign; a difference that is shown as zero has none.
+const signed = value => {
+  const text = Math.abs(100 * value).toFixed(1);
+  return (text === "0.0" ? "±" : value > 0 ? "+" : "−") + text;
+};
 const pText = p => p < 0.001 ? "p < 0.001" : `p = ${p.toFixed(3)}`;
 // The rule that is chosen, or the first one that a comparison of settings has.
 const ruleOf = group => group.rules[state.rule] ? state.rule : Object.keys(group.rules)[0];

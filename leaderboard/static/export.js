@@ -8,10 +8,12 @@ function readTable(table) {
   const cells = rows.map(row => [...row.cells].map(cell => ({ text: textOf(cell), isBest: cell.classList.contains("best") || cell.querySelector(".best") !== null })));
   return {
     caption: table.caption?.textContent ?? headingOf(table), notes: "",
-    columns: [...head].map((cell, i) => ({ title: textOf(cell), isText: cell.classList.contains("text") && !cells.every(row => /^[-+–\d.]/.test(row[i].text)), csv: [textOf(cell)] })),
-    rows: cells.map(row => row.map(cell => ({ ...cell, csv: [cell.text] }))),
+    columns: [...head].map((cell, i) => ({ title: textOf(cell), isText: cell.classList.contains("text") && !cells.every(row => /^[-+–−±\d.]/.test(row[i].text)), csv: [textOf(cell)] })),
+    rows: cells.map(row => row.map(cell => ({ ...cell, csv: [asPlainNumber(cell.text)] }))),
   };
 }
+// Programs that read CSV know neither the minus sign of typography nor a sign of zero.
+const asPlainNumber = text => text.replace(/^−(?=[\d.])/, "-").replace(/^±(?=0\.0$)/, "");
 function headingOf(node) {
   for (let at = node; at && at.id !== "views"; at = at.parentElement) {
     for (let before = at.previousElementSibling; before; before = before.previousElementSibling) {

@@ -4,6 +4,8 @@
 const MAX_COLUMNS = 30;  // settings that a matrix shows at first
 const heatSteps = [0.0005, 0.01, 0.02, 0.05, 0.1, 0.2];
 const heatOf = gap => heatSteps.filter(step => Math.round(1e6 * gap) > 1e6 * step).length;
+// Scores of equal text are equally good to readers, so all of them are emphasized, as in tables.
+const inPoints = score => (100 * score).toFixed(1);
 const needsOf = (members, stack) => [...new Set(members.flatMap(summary => summary.privileged[stack] ?? []))].map(name => name.replaceAll("_", " "));
 
 // Scores by one rule: of each setting its best method, and of each method its cells, average and number of first places.
@@ -21,7 +23,7 @@ function matrixOf(members, rule) {
       const baseline = summary.scores.cross_entropy?.[index];
       return {
         score, ranked: rank !== null, gap: best[i].score - score[0], tied: rank !== null && best[i].rank !== null && rank <= best[i].rank,
-        below: Boolean(baseline) && score[0] < baseline[0],
+        below: Boolean(baseline) && score[0] < baseline[0], isBest: !summary.privileged[stack] && inPoints(score[0]) === inPoints(best[i].score),
       };
     });
     const found = cells.filter(Boolean), times = members.flatMap(({ seconds }) => seconds[stack] && seconds.cross_entropy ? [Math.log(seconds[stack] / seconds.cross_entropy)] : []);
@@ -62,7 +64,7 @@ function drawMatrix(parent, name, members, labels, rows, stress, limit = MAX_COL
     const tr = element("tr", body), first = element("th", tr, "", { scope: "row", class: "text" });
     element("span", first, shortName(row.stack), { title: row.stack });
     if (row.needs.length) element("small", first, `needs ${row.needs.join(", ")}`);
-    if (several) element("td", tr, row.average === null ? `${row.count} of ${members.length}` : (100 * row.average).toFixed(1), { class: row.average === null ? "note" : row.average === top ? "best" : "" });
+    if (several) element("td", tr, row.average === null ? `${row.count} of ${members.length}` : inPoints(row.average), { class: row.average === null ? "note" : !row.needs.length && inPoints(row.average) === inPoints(top) ? "best" : "" });
     if (several) element("td", tr, row.first === null ? "–" : `${row.first}/${row.count}`);
     row.cells.slice(0, limit).forEach((cell, i) => drawCell(tr, cell, row, members[i], labels[i]));
     element("td", tr, times(row.time));
@@ -75,11 +77,10 @@ function drawMatrix(parent, name, members, labels, rows, stress, limit = MAX_COL
 }
 function drawCell(tr, cell, row, summary, label) {
   if (!cell) { element("td", tr, "–", { class: "note" }); return; }
-  const isBest = cell.gap === 0 && !row.needs.length;
-  const td = element("td", tr, "", { class: `heat-${heatOf(cell.gap)}${cell.tied ? " tied" : ""}${isBest ? " best" : ""}` });
+  const td = element("td", tr, "", { class: `heat-${heatOf(cell.gap)}${cell.tied ? " tied" : ""}${cell.isBest ? " best" : ""}` });
   const distance = cell.gap > 0 ? `${(100 * cell.gap).toFixed(1)} points below the best` : cell.gap < 0 ? `${(-100 * cell.gap).toFixed(1)} points above the best without privileged information` : "the best";
-  const hint = `${row.stack} on ${label}: ${points(cell.score)}, ${distance}${cell.tied && !isBest ? ", in its rank group" : ""}${cell.below ? ", below cross-entropy" : ""}`;
-  element("a", td, (100 * cell.score[0]).toFixed(1) + (cell.below ? " ▾" : ""), { href: addressOf({ view: "boards", setting: summary.key }), title: hint, "aria-label": hint });
+  const hint = `${row.stack} on ${label}: ${points(cell.score)}, ${distance}${cell.tied && cell.gap !== 0 ? ", in its rank group" : ""}${cell.below ? ", below cross-entropy" : ""}`;
+  element("a", td, inPoints(cell.score[0]) + (cell.below ? " ▾" : ""), { href: addressOf({ view: "boards", setting: summary.key }), title: hint, "aria-label": hint });
 }
 function drawLegend(parent) {
   const legend = element("p", parent, "", { class: "legend note" });

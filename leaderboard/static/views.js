@@ -10,9 +10,7 @@ function draw() {
     link.href = addressOf({ view });
     if (view === state.view) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
   }
-  const section = byId(`view-${state.view}`);
-  views.get(state.view).draw(section);
-  for (const callback of afterDrawing) callback(section);
+  views.get(state.view).draw(byId(`view-${state.view}`));
 }
 byId("theme").onclick = () => { switchTheme(); note({ theme: document.documentElement.dataset.theme }); };
 // On a phone, controls and explanations are folded; on paper, everything is unfolded.

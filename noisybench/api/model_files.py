@@ -18,7 +18,8 @@ from noisybench.data.labels.numeric_table import SUFFIXES as TABLE_SUFFIXES
 from noisybench.data.labels.numeric_table import read_numbers
 from noisybench.data.masks.layout import MaskLayout
 from noisybench.errors import UserError, nearest
-from noisybench.utils.files import plain_cell, replacing, wrap_write_errors
+from noisybench.utils.cells import plain_cell
+from noisybench.utils.files import replacing, wrap_write_errors
 from noisybench.utils.places import check_file, shown
 
 if TYPE_CHECKING:

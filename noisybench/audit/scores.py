@@ -11,7 +11,7 @@ import numpy as np
 from noisybench.audit.data_quality import DataQuality
 from noisybench.audit.findings import AuditResult
 from noisybench.audit.inputs import AuditInput
-from noisybench.utils.files import plain_cell
+from noisybench.utils.cells import plain_cell
 
 if TYPE_CHECKING:
     import pyarrow as pa

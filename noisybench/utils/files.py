@@ -297,17 +297,6 @@ def saved_bytes(content: object) -> bytes:
     return buffer.getvalue()
 
 
-def plain_cell(text: str) -> str:
-    """Return text for a cell of a table so that spreadsheets do not read it as a formula.
-
-    Examples:
-        >>> plain_cell("=1+1")
-        "'=1+1"
-    """
-    # A leading apostrophe makes spreadsheets read a cell as text.
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
-
-
 def download(url: str, sha256: str | None, path: Path) -> Path:
     """Download a file if it is missing, verify it, and return its path.
 

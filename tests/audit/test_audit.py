@@ -30,7 +30,7 @@ from noisybench.config.resolve import resolve
 from noisybench.errors import UserError
 from noisybench.leaderboard.measurements import measure
 from noisybench.leaderboard.similar import setting_distance, similar_settings
-from noisybench.utils.files import plain_cell
+from noisybench.utils.cells import plain_cell
 from tests.audit.test_page import embedded
 from tests.leaderboard.test_leaderboard import example_records, record, settings_of
 

@@ -21,7 +21,7 @@ from noisybench.audit.page import largest_confusions, to_html
 from noisybench.audit.scores import DECISION_COLUMNS
 from noisybench.audit.signals import AuditSignals
 from noisybench.config.resolve import resolve
-from noisybench.utils.files import plain_cell
+from noisybench.utils.cells import plain_cell
 from tests.audit import pages
 from tests.audit.pages import EVIL, embedded, load, load_axe, names, violations
 from tests.browser import watched

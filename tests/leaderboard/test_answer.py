@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from noisybench.leaderboard.answer import Answer, answer_of, headline
 from noisybench.leaderboard.display_names import distinct_names, distinguishing_titles, short_name
+from noisybench.leaderboard.payload import setting_payload
+from noisybench.leaderboard.verdict import find_in_setting
 from noisybench.records.schema import RunRecord
-from tests.leaderboard.test_leaderboard import board_of, record
+from tests.leaderboard.test_leaderboard import board_of, record, settings_of
 
 LEVELS = {"elr": 0.9, "gce": 0.85, "cross_entropy": 0.7, "co_teaching": 0.95}
 
@@ -86,6 +89,8 @@ def test_an_overall_answer_joins_budgets_that_share_their_methods() -> None:
     assert [group["overall"] for group in groups] == [True, False, False]
     overall = groups[0]["rules"]["last"]["answer"]
     assert (overall["leader"], overall["num_settings"]) == ("elr", 6)
+    assert len(set(groups[0]["labels"])) == 6, "columns of a matrix have different heads"
+    assert any("12 epochs" in label for label in groups[0]["labels"])
     other_engine = [dataclasses.replace(run, code={"engine": "d" * 16}) for run in longer]
     assert not any(group["overall"] for group in answers([*suite(), *other_engine])), "engines are never mixed"
 
@@ -124,3 +129,34 @@ def test_columns_show_what_distinguishes_them() -> None:
     ]
     assert distinguishing_titles(titles) == ["web (ood 0.4)", "clean", "web (ood 0.6)"]
     assert distinguishing_titles(titles[:1]) == ["digits (n 5) · web (ood 0.4, id 0.2)"]
+    assert distinguishing_titles([("digits", "sym(rate=0.2)")] * 2) == ["digits · sym 20 %"] * 2
+
+
+def test_one_label_set_under_two_budgets_has_two_labels() -> None:
+    def other_budget(runs: list[RunRecord], **budget: Any) -> list[RunRecord]:
+        return [
+            dataclasses.replace(run, spec={**run.spec, "budget": {**run.spec["budget"], **budget}}, budget="c" * 12)
+            for run in runs
+        ]
+
+    runs = suite(names="x")
+    assert answers([*runs, *other_budget(runs, epochs=30)])[0]["labels"] == ["12 epochs", "30 epochs"]
+    rates = answers([*runs, *other_budget(runs, learning_rate=0.3)])[0]["labels"]
+    assert rates == ["budget bbbbbbbb", "budget cccccccc"]
+
+
+def test_no_stack_is_separated_whose_interval_includes_zero() -> None:
+    (setting,) = settings_of(suite({"elr": 0.9, "gce": 0.8, "cross_entropy": 0.7}, names="x"))
+    payload = setting_payload(setting)
+    found = find_in_setting(payload.seed_scores, "last")
+    assert found is not None
+    assert answer_of(found, [payload], "last").is_best
+    # As of a leader with few seeds, which a stack between the two is separated from both.
+    noisy = dataclasses.replace(found, margins=tuple(dataclasses.replace(each, low=-0.01) for each in found.margins))
+    assert answer_of(noisy, [payload], "last").ties == ("gce", "cross_entropy")
+
+
+def test_headlines_never_give_two_stacks_one_name() -> None:
+    stacks = ("f(steps=[1, 2, 3, 4])", "f(steps=[1, 2, 3, 5])")
+    answer = Answer(stacks[0], False, stacks[1:], 0.6, 2, 1, 1, None, None, None, None)
+    assert headline(answer) == f"{stacks[0]} leads, not separated from {stacks[1]}"

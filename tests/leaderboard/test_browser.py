@@ -222,6 +222,19 @@ def test_what_runs_say_is_shown_and_never_executed(browser: Browser, site: str) 
         assert page.locator("img").count() == 0
 
 
+def test_names_of_properties_of_all_objects_are_names_like_others(browser: Browser, tmp_path: Path) -> None:
+    names = ["constructor", "toString", "__proto__", "cross_entropy"]
+    board = board_of([record(name, seed, 0.9 - 0.1 * place) for place, name in enumerate(names) for seed in range(3)])
+    (tmp_path / "index.html").write_text(to_html(board), encoding="utf-8")
+    with watched(browser) as page:
+        page.goto((tmp_path / "index.html").as_uri())
+        assert page.locator(".matrix tbody th span").all_inner_texts() == names
+        assert page.locator(".matrix small").count() == 0, "none has privileged information"
+        page.goto((tmp_path / "index.html").as_uri() + BOARDS)
+        assert stacks(page) == names
+        assert page.locator("figure svg").count() >= 2
+
+
 def test_a_script_that_got_into_the_page_would_not_run(browser: Browser, tmp_path: Path) -> None:
     """The last line of defence: the policy in the page allows its own script alone."""
     file = tmp_path / "index.html"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from noisybench.leaderboard.measurements import builtin_measurements
 from noisybench.leaderboard.page import to_html
 from tests.browser import assert_accessible, chromium, watched
 from tests.leaderboard.test_browser import EVIL, runs
-from tests.leaderboard.test_leaderboard import board_of
+from tests.leaderboard.test_leaderboard import board_of, record
 
 VIEWS = ("answer", "boards")
 PAPER = 1047
@@ -106,6 +107,22 @@ def test_the_matrix_shows_scores_distances_ties_and_links(browser: Browser, site
         assert page.locator("#verdict").inner_text() == "gce is best over 3 settings, by last. Answer"
         page.go_back()
         assert page.locator(".claim").is_visible()
+
+
+def test_scores_that_look_equal_are_equally_bold(browser: Browser, tmp_path: Path) -> None:
+    # The third decimal place of the percentages differs; cross_entropy is below by a tenth.
+    made = [record(stack, 0, level) for stack, level in (("gce", 0.9), ("elr", 0.9), ("cross_entropy", 0.9))]
+    wanted = {"gce": 0.9, "elr": 0.90002, "cross_entropy": 0.899}
+    shown = [
+        dataclasses.replace(run, rows=[*run.rows[:-1], dataclasses.replace(run.rows[-1], test_score=wanted[run.stack])])
+        for run in made
+    ]
+    (tmp_path / "index.html").write_text(to_html(board_of(shown)), encoding="utf-8")
+    with watched(browser) as page:
+        page.goto((tmp_path / "index.html").as_uri())
+        rows = page.locator(".matrix tbody tr")
+        bold = {row.locator("th span").inner_text(): row.locator("td.best").count() for row in rows.all()}
+    assert bold == {"elr": 1, "gce": 1, "cross_entropy": 0}
 
 
 def test_one_seed_names_no_best_method(browser: Browser, tmp_path: Path) -> None:

@@ -62,6 +62,15 @@ def test_a_card_says_where_a_method_won_and_lost_and_at_which_cost() -> None:
     assert measured_facts("gce", payloads({"gce": 0.9, "elr": 0.6}))["cost"] is None  # type: ignore[index]
 
 
+def test_a_stack_with_privileged_information_takes_no_win_from_others() -> None:
+    runs = [record(stack, seed, level) for stack, level in (("gce", 0.9), ("elr", 0.7)) for seed in range(3)]
+    runs += [dataclasses.replace(record("co_teaching", seed, 0.97), privileged=["noise_rate"]) for seed in range(3)]
+    (setting,) = settings_of(runs)
+    assert setting.ranking.ranks == {"co_teaching": 1, "gce": 2, "elr": 3}
+    facts = [measured_facts(name, [setting_payload(setting)]) for name in ("gce", "elr", "co_teaching")]
+    assert [len(each["rules"]["last"]["best"]) for each in facts if each] == [1, 0, 1]
+
+
 def test_a_card_counts_the_stacks_of_its_method_and_names_tuned_ones() -> None:
     found = payloads({"mixup+gce(q=0.5)": 0.9, "gce (tuned, 20 trials)": 0.9, "cross_entropy": 0.5})
     facts = measured_facts("gce", found)
@@ -113,6 +122,12 @@ def test_every_shipped_measurement_has_a_claim() -> None:
         assert entry.status == measured[name].status
         assert len(entry.digest) == 64
         assert datetime.date.fromisoformat(entry.date)
+
+
+def test_claims_of_any_beginning_are_read_as_they_were_written() -> None:
+    claims = ("=1+1", "'best' by far", "-1 point", "plain", "'", "")
+    entries = [dataclasses.replace(builtin_entries()[0], claim=claim) for claim in claims]
+    assert from_csv(to_csv(entries)) == entries
 
 
 def test_the_section_of_entries_counts_their_runs() -> None:

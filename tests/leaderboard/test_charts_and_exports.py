@@ -152,6 +152,19 @@ def test_every_table_and_figure_can_be_exported(browser: Browser, site: str) -> 
         assert len(lines) == page.locator("#view-stress tbody tr").count()
 
 
+def test_differences_are_numbers_in_a_csv_file(browser: Browser, site: str) -> None:
+    with watched(browser) as page:
+        page.goto(site)
+        page.get_by_text("How sure is this?").first.click()
+        table = page.locator("details[open]:has(summary:text-is('How sure is this?')) table").first
+        assert "−" in table.inner_text(), "on the page, with the minus sign of typography"
+        table.evaluate("table => { table.id = 'evidence'; }")
+        head, *lines = csv.reader(io.StringIO(exported(page, "CSV", "#evidence")))
+    place = next(number for number, title in enumerate(head) if title.startswith("points against"))
+    assert [line[place] for line in lines[:1]] == [""], "the leader itself"
+    assert all(float(line[place]) < 0 for line in lines[1:-1])
+
+
 def test_figures_are_saved_as_svg_and_png_in_light_colors(browser: Browser, site: str) -> None:
     with watched(browser) as page:
         page.emulate_media(color_scheme="dark")

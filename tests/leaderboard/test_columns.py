@@ -18,7 +18,7 @@ from noisybench.leaderboard.columns import TABLE, best_columns, measured_columns
 from noisybench.leaderboard.measurements import builtin_measurements
 from noisybench.leaderboard.payload import setting_payload
 from noisybench.leaderboard.table import Setting, build_settings
-from noisybench.leaderboard.text_tables import csv_names, text_rows, to_csv, to_latex, to_markdown
+from noisybench.leaderboard.text_tables import csv_names, latex_text, text_rows, to_csv, to_latex, to_markdown
 from noisybench.records.schema import RunRecord
 from tests.leaderboard.test_leaderboard import example_records, record, settings_of
 
@@ -114,3 +114,18 @@ def test_citations_of_a_board_are_those_of_its_methods_and_entries() -> None:
     assert names[:2] == ["noisybench", "entry quickstart"]
     assert "elr: Liu et al. 2020" in names
     assert not any("el2n" in name for name in names), "the board has no such stack"
+
+
+def test_no_text_of_a_record_is_a_formula_in_a_csv_file() -> None:
+    runs = [
+        dataclasses.replace(run, environment={**run.environment, "noisybench": "=1+1"}) for run in example_records()
+    ]
+    cells = [cell for line in csv.reader(io.StringIO(to_csv(settings_of(runs)))) for cell in line]
+    assert "'=1+1" in cells
+    assert not [cell for cell in cells if cell.startswith(("=", "@", "+"))]
+
+
+def test_latex_knows_the_characters_of_exported_tables() -> None:
+    assert latex_text("71.2 ▾ 3.0 × −1.5 σ ≤ 2 > 1") == (
+        r"71.2 $\downarrow$ 3.0 $\times$ $-$1.5 $\sigma$ $\leq$ 2 $>$ 1"
+    )

@@ -21,7 +21,8 @@ from noisybench.audit.masks.page import to_html
 from noisybench.audit.masks.pictures import write_pictures
 from noisybench.audit.report import reliability_json
 from noisybench.data.targets import IGNORED
-from noisybench.utils.files import plain_cell, wrap_write_errors
+from noisybench.utils.cells import plain_cell
+from noisybench.utils.files import wrap_write_errors
 from noisybench.utils.seeds import Stream
 
 TOP_FRACTIONS = (0.01, 0.05, 0.1)

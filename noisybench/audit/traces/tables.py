@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from noisybench.audit.traces.scores import SURPRISING
-from noisybench.utils.files import plain_cell
+from noisybench.utils.cells import plain_cell
 
 if TYPE_CHECKING:
     import pandas as pd
