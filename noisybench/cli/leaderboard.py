@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from noisybench.cli.output import print_text
 from noisybench.cli.pager import print_paged
 from noisybench.errors import UserError, nearest
 from noisybench.utils.files import write_text
@@ -113,7 +114,7 @@ def leaderboard(
     }  # fmt: skip
     text = writers[format]()
     if output is None:
-        typer.echo(text, nl=False)
+        print_text(text)
     else:
         write_text(output, text)
         typer.echo(f"{counted(len(board.settings), 'table')} written to {output}")
@@ -187,7 +188,7 @@ def reproduction(
     store = Store()
     text = to_markdown(reproduce(with_builtin(store.runs.records()), recorded_equivalences(store)))
     if output is None:
-        typer.echo(text, nl=False)
+        print_text(text)
     else:
         write_text(output, text)
         typer.echo(f"Written to {output}")

@@ -10,6 +10,8 @@ import sys
 
 import typer
 
+from noisybench.utils.text import printable_lines
+
 ASCII = {
     "–": "-", "—": "-", "−": "-", "…": "...", "·": "|", "±": "+-", "×": "x", "→": "->", "≤": "<=", "≥": ">=",
     "’": "'", "“": '"', "”": '"',
@@ -50,6 +52,11 @@ def colored(text: str, color: str) -> str:
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return text
     return typer.style(text, fg=color, bold=True)
+
+
+def print_text(text: str) -> None:
+    """Print text of several lines, such as tables with names from records, with control characters as escapes."""
+    typer.echo(printable_lines(text), nl=False)
 
 
 def discard_output() -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from noisybench.cli.leaderboard import check_choice
+from noisybench.cli.output import print_text
 from noisybench.errors import UserError
 from noisybench.utils.files import write_text
 from noisybench.utils.places import check_output_file
@@ -79,7 +80,7 @@ def stress(
             "markdown": lambda: stress_text.to_markdown(tables),
         }[format]()
         if output is None:
-            typer.echo(text, nl=False)
+            print_text(text)
         else:
             write_text(output, text)
             typer.echo(f"{counted(len(tables), 'table')} written to {output}")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from noisybench.cli.output import print_text
+
 POSIX = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": ""}
 
 
@@ -36,3 +38,9 @@ def test_a_console_without_utf_8_shows_replacements() -> None:
     done = run("describe", "é±", **POSIX)
     assert done.returncode == 2
     assert done.stderr.startswith(b"error: unknown name")
+
+
+@pytest.mark.fast
+def test_tables_of_other_formats_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    print_text("| stack |\n| \x1b]0;title\x07\u202e |\n")
+    assert capsys.readouterr().out == "| stack |\n| \\x1b]0;title\\x07\\u202e |\n"
