@@ -199,6 +199,15 @@ def test_the_keyboard_reaches_everything(browser: Browser, site: str) -> None:
         assert page.locator("#settings option:checked").inner_text() == "digits · pair_flip 60 %"
 
 
+def test_long_titles_of_settings_fit_on_a_phone(browser: Browser, shipped: str) -> None:
+    with watched(browser, 390) as page:
+        page.goto(f"{shipped}#view=stress")
+        titles = page.locator("#view-stress h2")
+        titles.first.wait_for()
+        assert max(map(len, titles.all_inner_texts())) > 150
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1440, 1024, 390])
 def test_every_width_and_theme(browser: Browser, site: str, shipped: str, width: int, scheme: Any) -> None:
