@@ -83,7 +83,7 @@ def leaderboard(
     if columns is not None:
         if format not in ("markdown", "latex"):
             raise UserError(
-                f"--columns: only --format markdown and latex have chosen columns, but got --format {format}"
+                f"--columns: applies to --format markdown and latex, but got --format {format}; add --format markdown"
             )
         parse_columns(columns)
     if format == "html" and output is None:

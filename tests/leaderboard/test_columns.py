@@ -91,7 +91,7 @@ def test_columns_are_checked_before_the_store_is_read(noisybench: Command) -> No
     assert "columns: unknown column `lats`; did you mean `last`" in output
     status, output = noisybench("leaderboard", "--format", "csv", "--columns", "stack")
     assert status == 2
-    assert "--columns: only --format markdown and latex have chosen columns, but got --format csv" in output
+    assert "--columns: applies to --format markdown and latex, but got --format csv; add --format markdown" in output
 
 
 def test_the_citation_of_the_page_is_that_of_the_repository() -> None:
