@@ -12,6 +12,7 @@ from noisybench.leaderboard.measurements import with_builtin
 from noisybench.leaderboard.similar import similar_settings
 from noisybench.tracking.equivalences import recorded_equivalences
 from noisybench.tracking.store import Store
+from noisybench.utils.text import counted
 
 
 def audit_labels(
@@ -61,6 +62,5 @@ def describe_networks(audit_input: AuditInput, folds: int) -> str:
             f"{folds} logistic regressions on {audit_input.feature_origin}, each fitted to {folds - 1} of {folds} folds"
         )
     budget = audit_input.spec.budget
-    return (
-        f"{folds} networks ({budget.network}), each trained on {folds - 1} of {folds} folds for {budget.epochs} epochs"
-    )
+    epochs = counted(budget.epochs, "epoch")
+    return f"{folds} networks ({budget.network}), each trained on {folds - 1} of {folds} folds for {epochs}"

@@ -86,6 +86,7 @@ def test_an_audit_of_a_recipe_is_compared_with_the_clean_masks(
     arguments = ["scenes", *sizes, *TINY, "budget.epochs=1", "--folds", "2", "--pictures", "3"]
     assert run_audit(monkeypatch, *arguments) == 0
     output = capsys.readouterr().out
+    assert "each trained on 1 of 2 folds for 1 epoch ..." in " ".join(output.split())
     # One epoch of so small a network learns nothing.
     assert "no estimate of the noise rate of pixels" in output
     assert "compared with the clean masks" in output

@@ -24,6 +24,7 @@ from noisybench.data.targets import IGNORED
 from noisybench.utils.cells import plain_cell
 from noisybench.utils.files import wrap_write_errors
 from noisybench.utils.seeds import Stream
+from noisybench.utils.text import counted
 
 TOP_FRACTIONS = (0.01, 0.05, 0.1)
 """Fractions of the images for which the precision of the most suspicious ones is reported."""
@@ -243,6 +244,5 @@ def audit_masks(networks: FoldNetworks, data: MaskAuditInput) -> MaskAuditReport
 def describe_networks(data: MaskAuditInput, folds: int) -> str:
     """Describe the networks of an audit in one line."""
     budget = data.spec.budget
-    return (
-        f"{folds} networks ({budget.network}), each trained on {folds - 1} of {folds} folds for {budget.epochs} epochs"
-    )
+    epochs = counted(budget.epochs, "epoch")
+    return f"{folds} networks ({budget.network}), each trained on {folds - 1} of {folds} folds for {epochs}"

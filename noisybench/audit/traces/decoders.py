@@ -28,6 +28,7 @@ from noisybench.training.training_set import TrainingSet
 from noisybench.utils.allocator import keep_freed_memory
 from noisybench.utils.files import load_saved, saved_bytes, write_atomically
 from noisybench.utils.seeds import torch_seed, use_deterministic_kernels
+from noisybench.utils.text import counted
 
 MAX_CHARACTERS = 1200
 """Number of characters of prompt and response above which the decoders leave out a trace: attention costs their square."""
@@ -193,9 +194,8 @@ def train_fold_decoders(
 def describe_decoders(data: TraceAuditInput, folds: int) -> str:
     """Describe the decoders of an audit in one line."""
     budget = data.spec.budget
-    return (
-        f"{folds} decoders ({budget.network}), each trained on {folds - 1} of {folds} folds for {budget.epochs} epochs"
-    )
+    epochs = counted(budget.epochs, "epoch")
+    return f"{folds} decoders ({budget.network}), each trained on {folds - 1} of {folds} folds for {epochs}"
 
 
 def _draw_prompt_folds(data: TraceAuditInput, folds: int, seed: int) -> NDArray[np.int64]:

@@ -99,7 +99,7 @@ def summary(report: TraceAuditReport) -> list[str]:
     lines = [
         f"{data.title}: {len(data)} traces of {len(np.unique(data.prompt_groups))} prompts with {len(steps.trace)} steps, "
         f"{report.decoders}",
-        f"re-execution: {failed} of {executed} steps fail that can be executed or are an answer, in "
+        f"re-execution: {failed} of the {executed} steps that can be executed or are an answer fail, in "
         f"{(steps.num_failed > 0).mean():.1%} of the traces",
     ]
     known = ~np.isnan(steps.answer_is_incorrect)
