@@ -73,11 +73,10 @@ def clean(
     check_fraction(fraction)
     cleaned = _clean(source, overrides or [], fraction, detector, folds, seed)
     typer.echo(repr(cleaned))
-    for file, records in ((output, cleaned.kept), (dropped, cleaned.dropped)):
-        if file is not None:
-            with wrap_write_errors(file), file.open("xb") as opened:
-                opened.write(write_traces(records))
-            typer.echo(f"{len(records)} traces written to {shown(file)}")
+    for file, records in zip(files, (cleaned.kept, cleaned.dropped), strict=False):
+        with wrap_write_errors(file), file.open("xb") as opened:
+            opened.write(write_traces(records))
+        typer.echo(f"{len(records)} traces written to {shown(file)}")
 
 
 def _clean(

@@ -83,7 +83,7 @@ class TraceAuditInput:
     @property
     def is_character(self) -> NDArray[np.bool_]:
         """(N, T) False after the end of a response."""
-        return self.observed != IGNORED
+        return np.asarray(self.observed != IGNORED)
 
     @functools.cached_property
     def prompt_groups(self) -> NDArray[np.int64]:

@@ -72,8 +72,8 @@ def measure_reliability(
     accuracy = float(surprise.correct[data.is_character & surprise.covered[:, None]].mean())
     planted, rows, places = plant_errors(data, seed)
     if not len(rows):
-        problem = "no trace has a digit in which an error could be planted"
-        return TraceReliability(accuracy, 0, 0.0, np.nan, (0.0, 1.0), 0.0, problem)
+        nowhere = "no trace has a digit in which an error could be planted"
+        return TraceReliability(accuracy, 0, 0.0, np.nan, (0.0, 1.0), 0.0, nowhere)
     changed = decoders.surprise(data, planted)
     steps = find_steps(data.trace_format, data.prompts, data.trace_format.decode(planted))
     is_planted = np.zeros(len(steps.trace), dtype=bool)

@@ -105,7 +105,9 @@ def disagreement_of(answers: tuple[str | None, ...], groups: NDArray[np.int64]) 
         counts[group, answer] - 1 if answer is not None else 0
         for group, answer in zip(groups.tolist(), answers, strict=True)
     ]
-    return np.divide(others - same, others, out=np.full(len(others), np.nan), where=others > 0)
+    shares = np.full(len(others), np.nan)
+    np.divide(others - same, others, out=shares, where=others > 0)
+    return shares
 
 
 def _smallest_number(
