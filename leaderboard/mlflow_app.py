@@ -12,9 +12,11 @@ from typing import Any
 
 from flask import Flask, Response, request
 
+from noisybench.config.spec import STUDIES
 from noisybench.leaderboard.board import Board, BoardCache
 from noisybench.leaderboard.measurements import builtin_measurements
 from noisybench.leaderboard.page import to_html, waiting_page
+from noisybench.leaderboard.study_dashboard import is_installed, mount_dashboard
 from noisybench.tracking.store import Store
 
 PATH = "/leaderboard"
@@ -83,6 +85,9 @@ def create_app() -> Any:
     # The address of runs is relative, so that it stays correct behind a proxy with a path prefix.
     boards = BoardCache(store, f"./#/experiments/{store.connection.experiment}/runs/", measured=builtin_measurements())
     mount(app, _add_static_prefix(PATH), boards)
+    # The dashboard's own addresses know no prefix.
+    if is_installed() and not _add_static_prefix(""):
+        mount_dashboard(app, STUDIES.absolute())
     if os.environ.get("_MLFLOW_SGI_NAME") == "uvicorn":
         from mlflow.server.fastapi_app import create_fastapi_app
 

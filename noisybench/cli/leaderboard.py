@@ -139,11 +139,15 @@ def serve(
 ) -> None:
     """Start MLflow's server on the store, with the leaderboard at /leaderboard."""
     from noisybench.leaderboard.server import check_address, start_mlflow
+    from noisybench.leaderboard.study_dashboard import DASHBOARD, is_installed
     from noisybench.tracking.store import Store
 
     store = Store()
     check_address(store, host, port)
-    typer.echo(f"Leaderboard: http://{f'[{host}]' if ':' in host else host}:{port}/leaderboard   (stop with Ctrl-C)")
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    typer.echo(f"Leaderboard: {address}/leaderboard   (stop with Ctrl-C)")
+    if is_installed():
+        typer.echo(f"Searches, in Optuna's dashboard: {address}{DASHBOARD}")
     typer.echo("MLflow runs at the same address without /leaderboard. The first page takes a few seconds.")
     sys.stdout.flush()  # before the output of the server
     server = start_mlflow(store, host, port)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from noisybench.config.spec import WORKSPACE
+from noisybench.config.spec import STUDIES, WORKSPACE
 from noisybench.errors import UserError
 from noisybench.utils.files import DAMAGED, PARTIAL, first_line, set_aside
 from noisybench.utils.sqlite import set_aside_database, unfinished_folders
@@ -145,7 +145,7 @@ def _renaming(path: Path) -> Callable[[], str]:
 def _check_studies() -> Finding:
     from noisybench.search.storage import study_problem
 
-    path = WORKSPACE / "searches.db"
+    path = STUDIES
     if not path.is_file():
         return Finding(Check("studies", "none", True))
     problem = study_problem(path)

@@ -24,6 +24,9 @@ from noisybench.config.registry import get_entry, list_entries
 WORKSPACE = Path(".noisybench")
 """Folder in the working folder for checkpoints, auxiliary runs and records that wait for upload."""
 
+STUDIES = WORKSPACE / "searches.db"
+"""Optuna's database of the searches of the working folder."""
+
 IDENTITY_FORMAT = 4
 """Version of the identity. Raise it when the identity is computed from other things."""
 
@@ -134,6 +137,8 @@ class RunSpec:
         provenance: search that trained the run as a trial or selected its parameters, if any.
         data: digests of the files that components read when the run was resolved, by the location of the component.
         replaces: id of the finished run in the store that this run trains again; empty if it is trained for the first time.
+        suite: name of the suite that the run is trained for, which does not identify it; empty for none.
+        suite_run: id of the run in the store that groups the runs of this suite and setting; empty for none.
         notes: what the user should know about the settings, one line each: differences from the published settings of the
             mitigations, and parts of the budget's schedule that have no effect.
 
@@ -157,6 +162,8 @@ class RunSpec:
     provenance: Provenance | None = None
     data: dict[str, str] = field(default_factory=dict)
     replaces: str = ""
+    suite: str = field(default="", compare=False)
+    suite_run: str = field(default="", compare=False)
     notes: tuple[str, ...] = ()
 
     @property

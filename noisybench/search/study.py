@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from noisybench.config.spec import WORKSPACE
+from noisybench.config.spec import STUDIES
 from noisybench.errors import UserError, nearest
 from noisybench.search.definition import PRUNERS, SAMPLERS, Search
 from noisybench.search.storage import create_study_database, quiet_optuna
@@ -79,7 +79,7 @@ def storage_url(url: str | None) -> str:
     """Return the address of the storage: the given one, or a file in the working directory."""
     if url is not None:
         return url
-    return f"sqlite:///{(WORKSPACE / 'searches.db').as_posix()}"
+    return f"sqlite:///{STUDIES.as_posix()}"
 
 
 @contextlib.contextmanager
