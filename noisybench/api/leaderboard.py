@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import html
 import io
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from noisybench.api.ranked_records import record_of, records_of_table
 from noisybench.api.results import METRICS, setting_columns, table_of
 from noisybench.api.run_result import RunResult
-from noisybench.errors import UserError, nearest, show
+from noisybench.errors import StoreUnavailable, UserError, nearest, show
 from noisybench.leaderboard import terminal_tables
 from noisybench.leaderboard.board import build_board
 from noisybench.leaderboard.columns import measured_columns, parse_columns
@@ -303,6 +304,22 @@ def rank(
     """
     scored, unscored = with_metric(measurements, metric)
     return Leaderboard(scored, rule, test, equivalences, [*excluded, *unscored])
+
+
+def rank_trained(session: Session, metric: str) -> Leaderboard:
+    """Return the leaderboard of a session after its training, and write their rank into the descriptions of trained runs.
+
+    Runs that were finished before have their description. All results are recorded before this, so that a store that has
+    become unavailable is no error: nothing more is written.
+    """
+    from noisybench.leaderboard.run_notes import write_rank_notes
+
+    board = rank_session(session, metric)
+    trained = {spec.identity for spec in session.plan.pending}
+    run_ids = {record.run_id for record in session.records if record.identity in trained}
+    with contextlib.suppress(StoreUnavailable):
+        write_rank_notes(session.store, board.settings, run_ids)
+    return board
 
 
 def rank_session(session: Session, metric: str) -> Leaderboard:

@@ -88,6 +88,10 @@ def run(
     fields = {name: value for name, value in given.items() if value is not None} | other
     specs, is_several = read_specs({} if recipe is None else recipe, overrides, fields)
     session, _ = train_specs(specs, jobs, again, progress)
+    if session.plan.pending:
+        from noisybench.api.leaderboard import rank_trained
+
+        rank_trained(session, "default")
     uri = session.store.connection.uri
     results = RunResults(tuple(RunResult(record, uri) for record in session.finished()))
     return results if is_several else results[0]
@@ -135,7 +139,7 @@ def bench(
         Traceback (most recent call last):
         noisybench.errors.UserError: seeds: 0 is given several times; give it once
     """
-    from noisybench.api.leaderboard import rank_session
+    from noisybench.api.leaderboard import rank_trained
 
     name = path_text(suite, "suite")
     specs = suites.read_suite(name, [*overrides, *override_texts(fields)])
@@ -143,7 +147,7 @@ def bench(
     session, result = train_specs(suites.shard(specs, shard), jobs, again, progress, limit, ray)
     if result.out_of_time and result.remaining is not None:
         warnings.warn(f"out of time: {result.remaining.describe()}. Call nb.bench again to resume.", stacklevel=2)
-    return rank_session(session, metric)
+    return rank_trained(session, metric)
 
 
 def _time_limit(value: str | float | None) -> TimeLimit | None:

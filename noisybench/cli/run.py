@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
 from pathlib import Path
@@ -13,7 +12,6 @@ import typer
 from noisybench.cli import limits
 from noisybench.cli.labels import Overrides, Recipe
 from noisybench.cli.limits import TimeLimitOption
-from noisybench.errors import StoreUnavailable
 from noisybench.utils.files import wrap_write_errors, write_text
 from noisybench.utils.interrupts import INTERRUPTS
 from noisybench.utils.places import check_output_file
@@ -238,15 +236,9 @@ def _draw(
 
 def _show(session: Session, html: Path | None, metric: str, console: Console) -> None:
     """Rank the runs of a command, write the leaderboard page, and suggest next steps."""
-    from noisybench.api.leaderboard import rank_session
-    from noisybench.leaderboard.run_notes import write_rank_notes
+    from noisybench.api.leaderboard import rank_trained
 
-    board = rank_session(session, metric)
-    trained = {spec.identity for spec in session.plan.pending}
-    # Runs that were finished before have their description.
-    run_ids = {record.run_id for record in session.records if record.identity in trained}
-    with contextlib.suppress(StoreUnavailable):  # all results are recorded; the next command writes its own notes
-        write_rank_notes(session.store, board.settings, run_ids)
+    board = rank_trained(session, metric)
     if board.settings and html is not None:
         write_text(html, board.to_html())
     console.print(board)

@@ -21,6 +21,7 @@ UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 KINDS = {
     "run": ("run", "runs"),
+    "suite": ("parent of runs of a suite", "parents of runs of suites"),
     "checkpoint": ("checkpoint", "checkpoints"),
     "auxiliary": ("result of an auxiliary run", "results of auxiliary runs"),
 }

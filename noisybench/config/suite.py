@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -165,7 +167,8 @@ def read_suite(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:
         specs = _resolve_all(
             {**base, "seed": seed, **setting, "mitigations": stack} for seed, setting, stack in itertools.product(*axes)
         )
-    return unique_specs(specs)
+    # A path is named by its file, as the figures and searches of a suite are.
+    return [dataclasses.replace(spec, suite=Path(name).stem) for spec in unique_specs(specs)]
 
 
 def without_nulls(raw: dict[str, Any]) -> dict[str, Any]:

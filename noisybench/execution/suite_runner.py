@@ -19,6 +19,7 @@ from noisybench.execution.time_limit import TimeLimit
 from noisybench.records.equivalence import Equivalence
 from noisybench.records.schema import RunRecord
 from noisybench.tracking.store import Store
+from noisybench.tracking.suite_runs import with_suite_runs
 from noisybench.utils.text import count_runs
 
 AGAIN = "--again"
@@ -238,9 +239,11 @@ def run_plan(
     estimator = DurationEstimator(records, device if executor is None else Device(""))
     executor = executor or local
     count = min(jobs or executor.capacity(plan.pending, device.is_gpu), len(plan.pending))
+    # After the validation: a command that is refused leaves nothing behind.
+    specs = with_suite_runs(store, plan.pending)
     is_blocked = False  # without a store, or with other code, no further runs start
     progress, scheduler = Progress(plan.pending, estimator, count), Scheduler(limit, estimator)
-    for event in run_all(executor, plan.pending, count, store.connection.uri, stop_level, scheduler):
+    for event in run_all(executor, specs, count, store.connection.uri, stop_level, scheduler):
         progress.update(event)
         if event.kind == "finished":
             result.completed.append(event.spec)

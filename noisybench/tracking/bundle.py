@@ -54,8 +54,9 @@ ENTRY_COST = 200
 DATE = (1980, 1, 1, 0, 0, 0)
 """Date of all members, so that equal contents give equal archives."""
 
-Kind = Literal["run", "checkpoint", "auxiliary"]
-"""Kinds of items: a tracked run, the folder of an unfinished run, and a file of the folder of auxiliary runs."""
+Kind = Literal["run", "suite", "checkpoint", "auxiliary"]
+"""Kinds of items: a tracked run, the parent run of a suite and setting, the folder of an unfinished run, and a file of the folder
+of auxiliary runs."""
 
 
 def _check_path(path: str) -> str:

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 PREFIX = "noisybench."
 """Prefix of the project's own MLflow tags."""
 
+PARENT = "mlflow.parentRunId"
+"""MLflow's tag of child runs."""
+
 DATABASE = "mlflow.db"
 """File of the embedded store."""
 

@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from noisybench import __version__
-from noisybench.tracking.connection import PREFIX
+from noisybench.tracking.connection import PARENT, PREFIX
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
 
     from noisybench.config.spec import RunSpec
+    from noisybench.records.schema import EpochRow
+
+HEADLINE = "Score"
+"""Metric by which runs compare: higher is better, for all tasks."""
 
 MAX_DIGEST_LENGTH = 36
 """Limit of MLflow's API for the digest of a dataset, in characters."""
@@ -41,20 +45,47 @@ def descriptive_tags(spec: RunSpec) -> dict[str, str]:
         >>> tags["noisybench.setting"], tags["noisybench.rate"], tags["mlflow.source.name"]
         ('digits · pair_flip(rate=0.4)', '0.4', 'noisybench 0.2.0')
     """
-    noise = spec.noise.display_name(hide=("seed",))
-    setting = " · ".join(label for label in (spec.task_label, spec.dataset_label, noise) if label)
     rate = spec.noise.parameters.get("rate")
     return {
         "mlflow.source.name": f"noisybench {__version__}",
         "mlflow.source.type": "LOCAL",
         "mlflow.note.content": f"{spec.title}. [Leaderboard](/leaderboard), if `noisybench leaderboard serve` shows this page.",
         f"{PREFIX}title": spec.title,
-        f"{PREFIX}setting": setting,
+        f"{PREFIX}setting": setting_label(spec),
         f"{PREFIX}task": spec.task.name,
         f"{PREFIX}dataset": spec.dataset.name,
         f"{PREFIX}noise": spec.noise.name,
         **({f"{PREFIX}rate": f"{rate:g}"} if isinstance(rate, int | float) else {}),
+        **({f"{PREFIX}suite": spec.suite} if spec.suite else {}),
+        **({PARENT: spec.suite_run, f"{PREFIX}suite_run": spec.suite_run} if spec.suite_run else {}),
     }
+
+
+def setting_label(spec: RunSpec) -> str:
+    """Return the task, unless it is the default, the dataset and the noise of a run, in one line.
+
+    Example:
+        >>> from noisybench.config.resolve import resolve
+        >>> setting_label(resolve({"dataset": "digits", "noise": "clean"}))
+        'digits · clean'
+    """
+    noise = spec.noise.display_name(hide=("seed",))
+    return " · ".join(label for label in (spec.task_label, spec.dataset_label, noise) if label)
+
+
+def row_metrics(row: EpochRow) -> dict[str, float]:
+    """Return the metrics of an epoch, the headline first: MLflow compares runs by the first metric, in order of logging.
+
+    Its last value is the score by the rule `last`, since the row after a refinement follows that of its epoch.
+
+    Example:
+        >>> from noisybench.records.schema import EpochRow
+        >>> row = EpochRow(0, "refine", 1.2, 0.5, 0.4, 1.3, 0.6, 1.1, None, None, None, 0.1, 2.0, 0)
+        >>> list(row_metrics(row))[:2], row_metrics(row)["Score"]
+        (['Score', 'refine/train_loss'], 0.6)
+    """
+    prefix = "" if row.stage == "train" else f"{row.stage}/"
+    return {HEADLINE: row.test_score, **{prefix + name: value for name, value in row.metrics().items()}}
 
 
 def dataset_input(spec: RunSpec, label_set: str) -> DatasetInput:

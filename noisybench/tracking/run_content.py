@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar
 
 import pydantic
 
-from noisybench.tracking.connection import PREFIX, Connection, _is_unknown_run
+from noisybench.tracking.connection import PARENT, PREFIX, Connection, _is_unknown_run
 from noisybench.tracking.database import insert_run
 from noisybench.tracking.store import MAX_METRICS_PER_REQUEST
 
@@ -16,9 +16,6 @@ CONTENT_FILE = "run.json"
 
 IMPORTED = f"{PREFIX}imported"
 """Tag with the id that a run had in the store that it was exported from, where it could not keep this id."""
-
-PARENT = "mlflow.parentRunId"
-"""MLflow's tag of child runs."""
 
 MAX_ENTRIES_PER_REQUEST = 100
 """Limit of MLflow's API for parameters and tags."""
@@ -131,7 +128,7 @@ def start_content(connection: Connection, run_id: str, content: RunContent, ids:
 
     client = connection.client
     tags = dict(content.tags)
-    for key in (PARENT, f"{PREFIX}trial_of"):
+    for key in (PARENT, f"{PREFIX}trial_of", f"{PREFIX}suite_run"):
         if key in tags:
             tags[key] = ids.get(tags[key], tags[key])
     existing = find_run(connection, run_id)

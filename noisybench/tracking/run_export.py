@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from noisybench.errors import StoreUnavailable, UserError
-from noisybench.tracking.bundle import Draft
+from noisybench.tracking.bundle import Draft, Kind
 from noisybench.tracking.connection import _wrap_connection_errors
 from noisybench.tracking.models import FOLDER, MAX_SMALL_BYTES, WEIGHTS
 from noisybench.tracking.reader import TrackedRun
@@ -40,6 +40,7 @@ class Exporter:
         self.connection, self._runs = store.connection, store.runs
         self._downloads, self._matches = downloads, matches
         self.notes: list[str] = []
+        self._parent_ids = set[str]()
 
     @_wrap_connection_errors
     def finished(self) -> list[Draft]:
@@ -55,9 +56,9 @@ class Exporter:
         latest = {run.tags["identity"]: run for run in reversed(finished) if run.run_id in readable}
         selected = [run for run in latest.values() if self._matches(run)]
         trials = [run for run in finished if "trial_of" in run.tags and self._matches(run) and self._is_readable(run)]
-        studies = self._studies({run.tags["trial_of"] for run in trials})
+        parents = self._parents([*trials, *selected])
         equivalences = [run for run in finished if "equivalence" in run.tags]
-        runs = (*studies, *trials, *selected, *equivalences)
+        runs = (*parents, *trials, *selected, *equivalences)
         drafts = [self._draft(run) for run in with_progress(runs, "read runs", len(runs))]
         return [*drafts, *self._auxiliary({draft.id for draft in drafts})]
 
@@ -81,15 +82,16 @@ class Exporter:
             for run in self._runs.list_all(status)
             if "identity" in run.tags
         }
-        runs, drafts = list[Draft](), list[Draft]()
+        tracked, drafts = list[TrackedRun](), list[Draft]()
         for folder in folders:
             run_id = folder / "run_id"
             run = unfinished.get(run_id.read_text(encoding="utf-8", errors="replace")) if run_id.is_file() else None
             if run is not None and not self._matches(run):
                 continue
             if run is not None:
-                runs.append(self._draft(run))
+                tracked.append(run)
             drafts.append(folder_draft(folder, run.title if run is not None else folder.name))
+        runs = [self._draft(run) for run in (*self._parents(tracked), *tracked)]
         return [*runs, *self._auxiliary({draft.id for draft in runs}), *drafts]
 
     def _is_readable(self, run: TrackedRun) -> bool:
@@ -102,8 +104,11 @@ class Exporter:
             return False
         return True
 
-    def _studies(self, ids: set[str]) -> list[TrackedRun]:
-        """Return the studies with these ids, also those that are still searching."""
+    def _parents(self, runs: Sequence[TrackedRun]) -> list[TrackedRun]:
+        """Return the parent runs of trials and of runs of suites, once; also studies that are still searching."""
+        ids = {run.tags[tag] for run in runs for tag in ("trial_of", "suite_run") if tag in run.tags}
+        ids -= self._parent_ids
+        self._parent_ids |= ids
         statuses = ("FINISHED", "RUNNING", "KILLED", "FAILED")
         return [run for status in statuses for run in self._runs.list_all(status) if run.run_id in ids]
 
@@ -132,4 +137,5 @@ class Exporter:
                 "MiB; save it with nb.load_model(RUN).save(FOLDER)"
             )
         artifacts = {f"{ARTIFACTS}/{name}": path for name, path in files.items()}
-        return Draft("run", run.run_id, run.title, {CONTENT_FILE: content.model_dump_json().encode(), **artifacts})
+        kind: Kind = "suite" if "suite_key" in run.tags else "run"
+        return Draft(kind, run.run_id, run.title, {CONTENT_FILE: content.model_dump_json().encode(), **artifacts})

@@ -27,6 +27,7 @@ from noisybench.tracking.run_content import CONTENT_FILE, RunContent, end_conten
 from noisybench.tracking.run_export import ARTIFACTS
 from noisybench.tracking.run_folders import add_auxiliary, add_folder, check_auxiliary, check_folder, is_training
 from noisybench.tracking.store import Store, upload_files
+from noisybench.tracking.suite_runs import find_suite_run
 from noisybench.utils.progress import with_progress
 
 MAX_CHECKPOINT_BYTES = 2**36
@@ -173,7 +174,7 @@ class Importer:
         if content.tag("identity") is None:
             if content.tag("equivalence") is not None:
                 Equivalence.model_validate_json(self._read(item, EQUIVALENCE, MAX_RECORD_BYTES))
-            elif content.tag("study") is None and content.tag("auxiliary") is None:
+            elif all(content.tag(name) is None for name in ("study", "auxiliary", "suite_key")):
                 raise ValueError("it is no run of noisybench: it has none of its tags")
             return _Checked(item, content)
         if content.status != "FINISHED":
@@ -254,6 +255,8 @@ class Importer:
     def _add_run(self, item: Item, content: RunContent, checked: _Checked) -> bool:
         identity, record = content.tag("identity"), checked.record
         existing = find_run(self.connection, item.id)
+        if existing is None and (key := content.tag("suite_key")) is not None:
+            existing = find_suite_run(self.connection, key)
         if existing is not None:
             self._ids[item.id] = existing[0]
         is_trial = content.tag("trial_of") is not None

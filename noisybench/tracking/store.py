@@ -17,8 +17,8 @@ from noisybench.config.spec import RunSpec
 from noisybench.errors import Interrupted, StoreUnavailable, TrainingError, UserError
 from noisybench.records.schema import EpochRow, RunRecord
 from noisybench.records.selection import SELECTION_RULES, select
-from noisybench.tracking.connection import PREFIX, Connection, _is_unknown_run, _wrap_connection_errors
-from noisybench.tracking.presentation import dataset_input, descriptive_tags, parameters, run_name
+from noisybench.tracking.connection import PARENT, PREFIX, Connection, _is_unknown_run, _wrap_connection_errors
+from noisybench.tracking.presentation import dataset_input, descriptive_tags, parameters, row_metrics, run_name
 from noisybench.tracking.reader import RunReader
 from noisybench.utils.files import replacing
 
@@ -106,7 +106,7 @@ class Store:
                 if not _is_unknown_run(error):
                     raise
         study_run = spec.provenance.trial_of if spec.provenance else None
-        parent = {"mlflow.parentRunId": study_run, f"{PREFIX}trial_of": study_run} if study_run else {}
+        parent = {PARENT: study_run, f"{PREFIX}trial_of": study_run} if study_run else {}
         # The parent is set on creation: a trial belongs to its study even if this process dies before the next request.
         shown = descriptive_tags(spec)
         run = client.create_run(self.connection.experiment, run_name=run_name(spec), tags={**shown, **parent})
@@ -197,10 +197,10 @@ class ActiveRun:
         from mlflow.entities import Metric
 
         metrics = [
-            Metric(name if row.stage == "train" else f"{row.stage}/{name}", value, row.time, row.epoch)
+            Metric(name, value, row.time, row.epoch)
             for row in rows
             if (row.stage, row.epoch, row.time) not in self._logged
-            for name, value in row.metrics().items()
+            for name, value in row_metrics(row).items()
         ]
         for start in range(0, len(metrics), MAX_METRICS_PER_REQUEST):
             self.connection.client.log_batch(self.run_id, metrics=metrics[start : start + MAX_METRICS_PER_REQUEST])
@@ -219,7 +219,7 @@ class ActiveRun:
         from mlflow.entities import Metric, Param, RunTag
 
         client, now = self.connection.client, _now()
-        tags = {"mlflow.parentRunId": self.run_id, f"{PREFIX}auxiliary": cost["identity"]}
+        tags = {PARENT: self.run_id, f"{PREFIX}auxiliary": cost["identity"]}
         child = client.create_run(self.connection.experiment, run_name=title, tags=tags).info.run_id
         numbers = {key: float(value) for key, value in cost.items() if isinstance(value, int | float)}
         client.log_batch(
