@@ -14,6 +14,8 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
+# Worker processes of pytest have a width of 80 characters.
+os.environ.pop("COLUMNS", None)
 
 from noisybench.cli.app import main
 from noisybench.tracking.store import Store
