@@ -199,7 +199,6 @@ def test_an_audit_of_known_noise_is_compared_with_the_clean_labels(
     [
         (["nowhere"], "nowhere: not a folder of images"),
         (["digit"], "did you mean `digits`"),
-        (["traced_addition"], "the task is chain_of_thought"),
         (["digits", "seed=0,1"], "one value per override"),
         (["digits", "dataset.train_size=3", "--folds", "9"], "cannot be divided"),
         (["digits", "budget.network=nothing"], "unknown network"),
