@@ -296,7 +296,7 @@ def test_the_page_beside_mlflow(browser: Browser, store: Store) -> None:
             page.get_by_role("link", name="Boards", exact=True).click()
             page.locator("td.stack button").first.click()
             link = page.locator("tr.runs div a").first
-            run_id = (link.get_attribute("href") or "").rsplit("/", 1)[-1]
+            run_id = (link.get_attribute("href") or "").rsplit("/", 1)[-1].partition("?")[0]
         mlflow = browser.new_page()
         mlflow.goto(f"{address}/leaderboard{BOARDS}")
         mlflow.locator("td.stack button").first.click()
