@@ -10,6 +10,7 @@ import pytest
 from noisybench.records.schema import EpochRow
 from noisybench.runs import runner
 from noisybench.runs.row_uploader import RowUploader
+from noisybench.tracking.presentation import row_metrics
 from noisybench.tracking.store import Store
 from tests.helpers import toy_spec
 
@@ -111,5 +112,5 @@ def test_a_short_run_sends_its_rows_in_one_request(store: Store, monkeypatch: py
     (record,) = store.runs.records()
     # Parameters and tags at the start, then the rows, then the summary.
     assert [sorted(size) for size in sizes] == [["params", "tags"], ["metrics"], ["metrics"]]
-    assert sizes[1]["metrics"] == sum(len(row.metrics()) for row in record.rows)
+    assert sizes[1]["metrics"] == sum(len(row_metrics(row)) for row in record.rows)
     assert len(client.get_metric_history(record.run_id, "test_loss")) == len(record.rows)
