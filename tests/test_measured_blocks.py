@@ -1,0 +1,66 @@
+"""Numbers in README.md, docs and headers of suites are those of the measurements that ship."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+pytestmark = pytest.mark.fast
+ROOT = Path(__file__).parents[1]
+BLOCK = "<!-- measured: table quickstart -->\n<!-- end -->\n"
+
+
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("measured_blocks", ROOT / "tools" / "measured_blocks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_blocks_are_as_measured(tool: ModuleType) -> None:
+    tool.main(["--check"])
+
+
+def test_a_changed_number_is_found_and_mended(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "page.md"
+    file.write_text(BLOCK)
+    tool.main([str(file)])
+    written = file.read_text()
+    assert "| elr | **96.6** | **86.7** | **97.2** | 93.5 | none |" in written
+    file.write_text(written.replace("93.5", "95.3"))
+    with pytest.raises(SystemExit, match=r"not as in measured.csv: .*page.md"):
+        tool.main(["--check", str(file)])
+    assert "95.3" in file.read_text(), "a check writes nothing"
+    tool.main([str(file)])
+    assert file.read_text() == written
+
+
+def test_the_header_of_a_suite_has_the_same_numbers(tool: ModuleType, tmp_path: Path) -> None:
+    file = tmp_path / "suite.yaml"
+    file.write_text("# expect:  measured: gains quickstart\n#          old\n# tuning:  none\ndescription: x\n")
+    tool.main([str(file)])
+    lines = file.read_text().splitlines()
+    assert lines[0] == "# expect:  measured: gains quickstart"
+    assert lines[-2:] == ["# tuning:  none", "description: x"]
+    assert any(line.split() == ["#", "elr", "+19.7", "+22.2", "+9.0", "+17.0"] for line in lines), lines
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [("<!-- measured: table quikstart -->\n<!-- end -->", "has no entry quikstart"),
+     ("<!-- measured: tables quickstart -->\n<!-- end -->", "unknown kind of block tables")],
+)  # fmt: skip
+def test_a_wrong_block_is_refused(tool: ModuleType, tmp_path: Path, block: str, message: str) -> None:
+    file = tmp_path / "page.md"
+    file.write_text(block)
+    with pytest.raises(SystemExit, match=message):
+        tool.main([str(file)])
+    assert file.read_text() == block

@@ -1,0 +1,257 @@
+"""Write the measured tables, sentences and figures of README.md, docs/ and headers of suites, from the entries that ship.
+
+usage: python tools/measured_blocks.py [--check] [FILE ...]
+
+In Markdown, a block is everything between `<!-- measured: KIND ENTRY -->` and `<!-- end -->`. Kinds: `table` (mean score of each
+stack in each setting), `gains` (the same as differences from cross-entropy, which also draws docs/ENTRY.png), `verdict`
+(sentences), `stress` (stress cards). In the header of a suite, the field `expect` is such a block if it begins with
+`measured: KIND ENTRY`, which stays its first line. `--check` writes nothing and fails if a file would change.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import statistics
+import sys
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from noisybench.leaderboard.display_names import distinct_names, distinguishing_titles
+from noisybench.leaderboard.measurements import builtin_measurements
+from noisybench.leaderboard.stress import stress_point, stress_tables
+from noisybench.leaderboard.stress_text import columns as stress_columns
+from noisybench.leaderboard.stress_text import text_rows as stress_rows
+from noisybench.leaderboard.table import Setting, build_settings
+from noisybench.leaderboard.verdict import BASELINE, reach_verdicts, setting_scores
+from noisybench.leaderboard.verdict_text import verdict_sentences
+
+ROOT = Path(__file__).parents[1]
+RULE = "last"
+MARKDOWN_BLOCK = re.compile(
+    r"(?P<start><!-- measured: (?P<kind>\w+) (?P<entry>[\w-]+) -->\n)(?P<body>.*?)(?P<end><!-- end -->)", re.DOTALL
+)
+HEADER_BLOCK = re.compile(
+    r"(?P<start># expect:  measured: (?P<kind>\w+) (?P<entry>[\w-]+)\n)(?P<body>(?:#          .*\n)*)(?P<end>)"
+)
+HEADER_WIDTH = 116
+MARKDOWN_WIDTH = 160
+
+Cells = list[list[str]]
+"""Rows of cells, the titles first."""
+Block = list[tuple[str, Cells]]
+"""Paragraphs, each with the table that follows it; without cells there is none."""
+
+
+class Entry:
+    """Settings of one entry of measured.csv, with short names of its stacks and settings."""
+
+    def __init__(self, name: str) -> None:
+        measurements = [each for each in builtin_measurements() if each.entry == name]
+        if not measurements:
+            entries = ", ".join(sorted({each.entry for each in builtin_measurements()}))
+            sys.exit(f"error: measured.csv has no entry {name}; it has {entries}")
+        self.name = name
+        self.settings: list[Setting] = build_settings(measurements, RULE)
+        descriptions = [setting.description for setting in self.settings]
+        self.titles = distinguishing_titles([(each.dataset, each.noise, each.task) for each in descriptions])
+        stacks = {row.stack for setting in self.settings for row in setting.rows}
+        self.names = distinct_names(stacks)
+        means = {stack: [score for score in self.scores(stack) if score is not None] for stack in stacks}
+        self.stacks = sorted(stacks, key=lambda stack: (-statistics.fmean(means[stack]), stack))
+
+    def scores(self, stack: str) -> list[float | None]:
+        """Return the mean score of a stack in each setting, in points; None where it has no runs."""
+        return [self._mean(setting, stack) for setting in self.settings]
+
+    @staticmethod
+    def _mean(setting: Setting, stack: str) -> float | None:
+        summaries = [row.scores[RULE] for row in setting.rows if row.stack == stack]
+        return 100 * summaries[0].mean if summaries and summaries[0] is not None else None
+
+    def gains(self, stack: str) -> list[float | None]:
+        """Return the difference of a stack from cross-entropy in each setting, in points."""
+        pairs = zip(self.scores(stack), self.scores(BASELINE), strict=True)
+        return [None if score is None or base is None else score - base for score, base in pairs]
+
+    def is_best(self, stack: str) -> list[bool]:
+        """Return for each setting whether a stack shares the best rank."""
+        return [setting.ranking.ranks.get(stack) == 1 for setting in self.settings]
+
+    def needs(self, stack: str) -> str:
+        """Return the privileged information of a stack in words."""
+        rows = [row for setting in self.settings for row in setting.rows if row.stack == stack]
+        return ", ".join(rows[0].privileged).replace("_", " ") or "none"
+
+    def seeds(self) -> str:
+        """Return the smallest and largest number of seeds in words."""
+        counts = {len(row.measurements) for setting in self.settings for row in setting.rows}
+        low, high = min(counts), max(counts)
+        return f"{low} seeds" if low == high else f"{low} to {high} seeds"
+
+    def deviation(self) -> float:
+        """Return the median standard deviation over seeds, in points."""
+        summaries = [row.scores[RULE] for setting in self.settings for row in setting.rows]
+        deviations = [each.deviation for each in summaries if each is not None and each.deviation is not None]
+        return 100 * float(statistics.median(deviations))
+
+
+def table(entry: Entry) -> Block:
+    """Return the scores of all stacks, with the best rank of each setting in bold."""
+    cells = [["stack", *entry.titles, "mean", "privileged information"]]
+    for stack in entry.stacks:
+        scores = entry.scores(stack)
+        shown = [_score(score, best) for score, best in zip(scores, entry.is_best(stack), strict=True)]
+        mean = statistics.fmean(score for score in scores if score is not None)
+        cells.append([entry.names[stack], *shown, f"{mean:.1f}", entry.needs(stack)])
+    spread = f"median standard deviation {entry.deviation():.1f}"
+    return [(f"Score after the last epoch in %, mean over {entry.seeds()} ({spread}); bold: rank 1.", cells)]
+
+
+def gains(entry: Entry) -> Block:
+    """Return the differences of all stacks from cross-entropy, by their mean."""
+    others = [stack for stack in entry.stacks if stack != BASELINE]
+    cells = [["stack", *entry.titles, "mean"]]
+    for stack in others:
+        values = entry.gains(stack)
+        mean = statistics.fmean(value for value in values if value is not None)
+        shown = ["–" if value is None else f"{value:+.1f}" for value in values]
+        cells.append([entry.names[stack], *shown, f"{mean:+.1f}"])
+    return [(f"Points above cross-entropy after the last epoch, mean over {entry.seeds()}.", cells)]
+
+
+def verdict(entry: Entry) -> Block:
+    """Return the verdict over the settings of an entry, in sentences."""
+    verdicts = reach_verdicts(
+        [setting_scores(setting, str(place)) for place, setting in enumerate(entry.settings)], RULE
+    )
+    if not verdicts:
+        sys.exit(f"error: {entry.name} has no verdict: too few settings or seeds")
+    return [(" ".join(verdict_sentences(each)), []) for each in verdicts]
+
+
+def stress(entry: Entry) -> Block:
+    """Return the stress cards of each noise model of an entry as one table."""
+    points = [point for setting in entry.settings if (point := stress_point(setting)) is not None]
+    tables = stress_tables(points, RULE)
+    if not tables:
+        sys.exit(f"error: {entry.name} has no noise model with several rates")
+    return [
+        (f"{each.noise.partition('(')[0]}, with 95 % intervals over seeds:", [stress_columns(each), *stress_rows(each)])
+        for each in tables
+    ]
+
+
+KINDS: Mapping[str, Callable[[Entry], Block]] = {
+    "table": table, "gains": gains, "verdict": verdict, "stress": stress,
+}  # fmt: skip
+
+
+def _score(score: float | None, is_best: bool) -> str:
+    if score is None:
+        return "–"
+    return f"**{score:.1f}**" if is_best else f"{score:.1f}"
+
+
+def markdown(block: Block) -> str:
+    """Return a block as Markdown."""
+    parts = []
+    for text, cells in block:
+        parts.append(textwrap.fill(text, MARKDOWN_WIDTH, break_long_words=False))
+        if cells:
+            rule = "| --- " * len(cells[0]) + "|"
+            titles, *rows = ["| " + " | ".join(row) + " |" for row in cells]
+            parts.append("\n".join([titles, rule, *rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+def header(block: Block) -> str:
+    """Return a block as lines of a header, which are comments."""
+    lines = []
+    for text, cells in block:
+        lines += textwrap.wrap(text, HEADER_WIDTH)
+        plain = [[cell.replace("*", "") for cell in row] for row in cells]
+        widths = [max(map(len, column)) for column in zip(*plain, strict=True)]
+        for name, *values in plain:
+            aligned = [value.rjust(width) for value, width in zip(values, widths[1:], strict=True)]
+            lines.append("  ".join([name.ljust(widths[0]), *aligned]))
+    return "".join(f"#          {line}\n" for line in lines)
+
+
+def updated(text: str, is_header: bool) -> str:
+    """Return the text of a file with its blocks written anew."""
+
+    def replace(match: re.Match[str]) -> str:
+        if match["kind"] not in KINDS:
+            sys.exit(f"error: unknown kind of block {match['kind']}; known kinds: {', '.join(KINDS)}")
+        block = KINDS[match["kind"]](Entry(match["entry"]))
+        return match["start"] + (header(block) if is_header else markdown(block)) + match["end"]
+
+    return (HEADER_BLOCK if is_header else MARKDOWN_BLOCK).sub(replace, text)
+
+
+def draw(entry: Entry, output: Path) -> None:
+    """Draw the differences of all stacks from cross-entropy in all settings."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    stacks = [stack for stack in entry.stacks if stack != BASELINE]
+    values = np.array([[np.nan if gain is None else gain for gain in entry.gains(stack)] for stack in stacks])
+    limit = float(np.nanquantile(np.abs(values), 0.9))
+    figure, axes = plt.subplots(
+        figsize=(2.6 + 0.72 * len(entry.titles), 1.6 + 0.34 * len(stacks)), layout="constrained"
+    )
+    axes.imshow(values, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
+    for row, stack in enumerate(stacks):
+        for column, is_best in enumerate(entry.is_best(stack)):
+            if np.isfinite(values[row, column]):
+                dark = abs(values[row, column]) > 0.65 * limit
+                axes.text(
+                    column, row, f"{values[row, column]:+.1f}", ha="center", va="center", fontsize=8,
+                    color="white" if dark else "black", weight="bold" if is_best else "normal",
+                )  # fmt: skip
+    names = [entry.names[stack] + ("" if entry.needs(stack) == "none" else " *") for stack in stacks]
+    axes.set_yticks(range(len(stacks)), names, fontsize=8)
+    axes.set_xticks(range(len(entry.titles)), entry.titles, rotation=35, ha="left", rotation_mode="anchor", fontsize=8)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    privileged = "\n*: privileged information" if any(name.endswith("*") for name in names) else ""
+    axes.set_xlabel(f"Points above cross-entropy; bold: rank 1 of the setting{privileged}", fontsize=8)
+    figure.savefig(output, dpi=150, metadata={"Software": ""})
+    plt.close(figure)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the blocks of all files, or check them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="*", type=Path, help="Files (default: README.md, docs and suites)")
+    parser.add_argument("--check", action="store_true", help="Write nothing, and fail if a file would change")
+    options = parser.parse_args(arguments)
+    default = [
+        ROOT / "README.md",
+        *sorted((ROOT / "docs").glob("*.md")),
+        *sorted((ROOT / "configs/suites").glob("*.yaml")),
+    ]
+    changed = []
+    for file in options.files or default:
+        text = file.read_text(encoding="utf-8")
+        is_header = file.suffix == ".yaml"
+        new = updated(text, is_header)
+        if new != text:
+            changed.append(str(file))
+        if not options.check:
+            file.write_text(new, encoding="utf-8")
+            drawn = {match["entry"] for match in MARKDOWN_BLOCK.finditer(text) if match["kind"] == "gains"}
+            for name in sorted(drawn if not is_header else ()):
+                draw(Entry(name), ROOT / "docs" / f"{name}.png")
+    if options.check and changed:
+        sys.exit(f"error: not as in measured.csv: {', '.join(changed)}; write them by python tools/measured_blocks.py")
+
+
+if __name__ == "__main__":
+    main()
