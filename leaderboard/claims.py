@@ -8,10 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from noisybench.config.spec import RunSpec
+from noisybench.leaderboard.evidence_kinds import EvidenceKind
 from noisybench.records.schema import Cost, EpochRow, ProbeMetrics, ProbeRow, RunRecord
-
-METRIC = "accuracy"
-"""Metric of the runs that can be submitted."""
 
 CLAIMS: dict[str, str] = {
     "cost": "seconds, memory and number of weights",
@@ -19,17 +17,19 @@ CLAIMS: dict[str, str] = {
     "environment": "versions and device",
     "auxiliary": "cost and loss of auxiliary runs",
     "probes": "scores of classifiers beside the network's own",
+    "calibration_error": "calibration error of masks, whose probabilities are not submitted",
     "provenance": "number of trials of a search, and the labels that it compared",
     "rows.train_loss": "training loss",
     "rows.seconds": "seconds of each epoch",
     "rows.time": "date of each epoch",
+    "rows.test_loss": "loss on the test split of masks, whose probabilities are not submitted",
     "rows.noisy_val_loss": "loss on the validation split",
     "rows.prediction_changes": "changes of predicted classes from epoch to epoch, which the rule label_wave reads",
     "rows.detectors": "scores of the stack's detectors",
     "rows.diagnostics": "numbers that mitigations report, and the accuracy under distribution shift",
     "rows.warnings": "warnings of mitigations",
     "earlier rows": (
-        "training accuracy, memorized and recovered labels, test loss and AUROC of the label quality before the last row"
+        "training score, memorized and recovered labels, test loss and AUROC of the label quality before the last row"
     ),
 }
 """Claims that remain in a verified submission, with their meaning."""
@@ -55,7 +55,6 @@ DETECTOR_METRICS = frozenset({
     "noise_auroc", "id_noise_auroc", "ood_auroc", "average_precision", "precision", "recall", "balanced_accuracy",
     "ood_balanced_accuracy", "flagged_fraction", "missed_at_true_rate",
 })  # fmt: skip
-EVALUATOR_DIAGNOSTICS = frozenset({"corrected_fraction", "kept_fraction", "kept_noise_rate", "mean_shift_accuracy"})
 TRANSFER_DIAGNOSTICS = frozenset({"pretraining_accuracy"}) | {
     f"{place}.{name}"
     for place in ("backbone", "classifier_input")
@@ -64,17 +63,21 @@ TRANSFER_DIAGNOSTICS = frozenset({"pretraining_accuracy"}) | {
 _NAME = re.compile(r"[A-Za-z0-9_.+/ -]{1,80}")
 
 
-def check_claims(record: RunRecord, spec: RunSpec) -> list[str]:
+def check_claims(record: RunRecord, spec: RunSpec, kind: EvidenceKind) -> list[str]:
     """Return what in the claims of a record no run of its specification can report.
 
     Args:
         record: record as claimed.
         spec: specification of the record.
+        kind: kind of evidence of its task.
     """
     members = [member.name for member in spec.mitigations]
     problems = list(_check_rows(record, spec.budget.epochs))
+    diagnostics = kind.claimed_diagnostics | kind.recomputed_diagnostics(_class_names(record))
     for number, row in enumerate(record.rows):
-        problems += [f"row {number}: {problem}" for problem in _check_row(row, spec, members)]
+        problems += [f"row {number}: {problem}" for problem in _check_row(row, spec, members, kind)]
+        problems += [f"row {number}: {problem}" for problem in _check_diagnostics(row, spec, members, diagnostics)]
+    problems += _outside("", vars(record), ["calibration_error"], 0, 1)
     if record.run_id:
         problems.append(f"run_id must be empty, but is {record.run_id!r}")
     if spec.is_trial:
@@ -100,9 +103,16 @@ def _check_rows(record: RunRecord, epochs: int) -> Iterator[str]:
         yield f"its rows are not those of {epochs} epochs, with at most one more of the stage `refine`"
 
 
-def _check_row(row: EpochRow, spec: RunSpec, members: list[str]) -> Iterator[str]:
-    if row.metric != METRIC:
-        yield f"metric must be {METRIC}, but is {row.metric!r}"
+def _class_names(record: RunRecord) -> list[str]:
+    """Return the names of the classes in the manifest, which is compared with that of the label set elsewhere."""
+    dataset = record.manifest.get("dataset")
+    names = dataset.get("classes") if isinstance(dataset, dict) else None
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def _check_row(row: EpochRow, spec: RunSpec, members: list[str], kind: EvidenceKind) -> Iterator[str]:
+    if row.metric != kind.metric:
+        yield f"metric must be {kind.metric}, but is {row.metric!r}"
     fractions = (
         "train_score", "noisy_val_score", "test_score", "memorized_fraction", "recovered_fraction", "noise_auroc",
         "id_noise_auroc", "ood_auroc", "clean_val_score", "test_balanced_accuracy", "noisy_val_balanced_accuracy",
@@ -114,8 +124,10 @@ def _check_row(row: EpochRow, spec: RunSpec, members: list[str]) -> Iterator[str
     trained = (row.train_loss, row.learning_rate, row.prediction_changes)
     if row.stage == "refine" and (any(value is not None for value in trained) or row.seconds):
         yield "a refined network has no training loss, learning rate, prediction changes or seconds"
-    # Whether a sample of the training set was scored also depends on its size, see `checks`.
-    scores_all = row.stage == "train" and spec.budget.train_eval_size is None
+    if row.prediction_changes is not None and not kind.counts_changes:
+        yield "prediction changes are counted only for one class per example"
+    # Whether a sample of the training set was scored also depends on its size, see `class_evidence`.
+    scores_all = kind.counts_changes and row.stage == "train" and spec.budget.train_eval_size is None
     if scores_all and (row.prediction_changes is None) != (row.epoch == 0):
         yield "prediction changes must be measured in every epoch but the first"
     for name, scores in row.detectors.items():
@@ -123,20 +135,20 @@ def _check_row(row: EpochRow, spec: RunSpec, members: list[str]) -> Iterator[str
         if not _NAME.fullmatch(name) or not set(scores) <= allowed:
             yield f"unknown detector scores `{name}`: {', '.join(sorted(set(scores) - allowed))}"
         yield from _outside(f"detectors.{name}.", scores, scores, -1 if "_with_" in name else 0, 1)
-    yield from _check_diagnostics(row.diagnostics, spec, members)
     for warning in row.warnings:
-        if warning.partition(":")[0] not in members:
+        if warning.partition(":")[0] not in (*members, "execution.save_corrected_masks"):
             yield f"a warning of no mitigation of the stack: {warning[:60]!r}"
 
 
-def _check_diagnostics(diagnostics: Mapping[str, float], spec: RunSpec, members: list[str]) -> Iterator[str]:
+def _check_diagnostics(row: EpochRow, spec: RunSpec, members: list[str], of_evaluator: frozenset[str]) -> Iterator[str]:
+    diagnostics = row.diagnostics
     shifts = {f"shift_accuracy.{name}" for name in spec.dataset.parameters.get("test_shifts") or ()}
-    known = EVALUATOR_DIAGNOSTICS | (TRANSFER_DIAGNOSTICS if spec.task.name == "transfer" else set())
+    known = of_evaluator | (TRANSFER_DIAGNOSTICS if spec.task.name == "transfer" else set())
     for name in diagnostics:
         # The names that a mitigation reports are not declared, but start with its own.
         if name not in known and name not in shifts and name.partition(".")[0] not in members:
             yield f"diagnostics of no part of the run: {name[:60]!r}"
-    yield from _outside("diagnostics.", diagnostics, [*EVALUATOR_DIAGNOSTICS, *shifts], 0, 1)
+    yield from _outside("diagnostics.", diagnostics, [*of_evaluator, *shifts], 0, 1)
     mean = diagnostics.get("mean_shift_accuracy")
     accuracies = [value for name, value in diagnostics.items() if name.startswith("shift_accuracy.")]
     if mean is not None and not (
@@ -178,17 +190,25 @@ def _negative(prefix: str, values: Mapping[str, Any], names: Iterable[str]) -> I
             yield f"{prefix}{name} must not be negative, but is {value}"
 
 
-def claims_of(record: RunRecord) -> set[str]:
-    """Return the keys of `CLAIMS` that a record makes."""
-    made = {"cost", "weights_sha256", "environment"}
+def claims_of(record: RunRecord, kind: EvidenceKind) -> set[str]:
+    """Return the keys of `CLAIMS` that a record makes.
+
+    Args:
+        record: record as claimed.
+        kind: kind of evidence of its task.
+    """
+    made = {"cost", "weights_sha256", "environment", *kind.claims}
     made |= {name for name in ("auxiliary", "probes") if getattr(record, name)}
     if record.spec.get("provenance") is not None:
         made.add("provenance")
     names = (
-        "train_loss", "seconds", "time", "noisy_val_loss", "prediction_changes", "detectors", "diagnostics", "warnings",
+        "train_loss", "seconds", "time", "noisy_val_loss", "prediction_changes", "detectors", "warnings",
     )  # fmt: skip
     for name in names:
         # An empty mapping or list claims nothing, and neither does a number that was not measured.
         if any(getattr(row, name) not in (None, {}, []) for row in record.rows):
             made.add(f"rows.{name}")
+    recomputed = kind.recomputed_diagnostics(_class_names(record))
+    if any(name not in recomputed for row in record.rows for name in row.diagnostics):
+        made.add("rows.diagnostics")
     return made | ({"earlier rows"} if len(record.rows) > 1 else set())

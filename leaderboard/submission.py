@@ -18,14 +18,14 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
 
 from noisybench.errors import UserError, show
+from noisybench.leaderboard.evidence_kinds import EvidenceKind, check_evidence_size
 from noisybench.leaderboard.measurements import Measurement, measure, without_record
 from noisybench.leaderboard.nested_components import without_places
-from noisybench.leaderboard.run_evidence import ARRAY_TYPES, RunEvidence
 from noisybench.leaderboard.stamps import Digest, StampStatus, Status, VerificationStamp, check_stamp, sign_stamp
 from noisybench.leaderboard.strict_files import (
     MAX_ARRAY_BYTES,
@@ -36,6 +36,7 @@ from noisybench.leaderboard.strict_files import (
     same_json,
     write_arrays,
 )
+from noisybench.records.evidence import array_types
 from noisybench.records.schema import RECORD_FORMAT, RunRecord
 from noisybench.utils.files import write_atomically
 from noisybench.utils.text import printable
@@ -140,15 +141,15 @@ class Submission:
                     f"({type(error).__name__}: {printable(str(error)[:100])})"
                 ) from None
 
-    def evidence(self, identity: str) -> RunEvidence:
-        """Return the predictions of a run.
+    def evidence(self, identity: str, kind: EvidenceKind) -> Any:
+        """Return the predictions of a run, of the kind that its task has.
 
         Raises:
             UserError: the file is damaged, or not of the correct form.
         """
         path = self.folder / "runs" / f"{identity}.npz"
         data = _read_listed(path, self.manifest.runs[identity].evidence, MAX_ARRAY_BYTES)
-        return RunEvidence(**read_arrays(data, ARRAY_TYPES, path))
+        return kind.evidence(**read_arrays(data, array_types(kind.evidence), path))
 
 
 def parse_record(data: bytes, path: Path) -> RunRecord:
@@ -277,7 +278,7 @@ def _read_listed(path: Path, digest: str, limit: int) -> bytes:
 
 
 def write(
-    folder: Path, description: str, version: str, runs: Iterator[tuple[RunRecord, RunEvidence]], author: str = ""
+    folder: Path, description: str, version: str, runs: Iterator[tuple[RunRecord, Any]], author: str = ""
 ) -> Submission:
     """Write a submission.
 
@@ -289,7 +290,7 @@ def write(
         author: name or address of the authors, if they state it.
 
     Raises:
-        UserError: the folder is not empty.
+        UserError: the folder is not empty, or the evidence of a run is larger than `MAX_ARRAY_BYTES`.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not empty; choose a folder that does not exist yet")
@@ -316,7 +317,7 @@ def write(
     return read(folder)
 
 
-def _write_files(folder: Path, runs: Iterator[tuple[RunRecord, RunEvidence]]) -> dict[str, RunFiles]:
+def _write_files(folder: Path, runs: Iterator[tuple[RunRecord, Any]]) -> dict[str, RunFiles]:
     """Write the files of all runs, and return their digests by identity."""
     (folder / "runs").mkdir()
     files = {}
@@ -325,6 +326,8 @@ def _write_files(folder: Path, runs: Iterator[tuple[RunRecord, RunEvidence]]) ->
         if not re.fullmatch(IDENTITY_PATTERN, record.identity):
             raise UserError(f"{printable(record.title)}: its identity {show(record.identity)} is not one of noisybench")
         path = folder / "runs" / record.identity
+        sizes = {name: array.nbytes for name, array in vars(evidence).items()}
+        check_evidence_size(record, sum(sizes.values()), max(sizes, key=lambda name: sizes[name]))
         # The identifier of the run means nothing outside its store, and paths may contain names of users.
         public = dataclasses.replace(record, run_id="", spec=without_places(record.spec))
         path.with_suffix(".json").write_text(json.dumps(public.as_dict(), separators=(",", ":"), allow_nan=False))

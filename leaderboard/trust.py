@@ -20,6 +20,7 @@ from noisybench.config.source_code import SourceTree
 from noisybench.config.spec import RunSpec
 from noisybench.data.traces.builtin_programs import PROGRAMS
 from noisybench.errors import UserError, show
+from noisybench.leaderboard.evidence_kinds import EvidenceKind, evidence_kind, not_submittable
 from noisybench.leaderboard.nested_components import (
     ComponentValue,
     Location,
@@ -38,9 +39,6 @@ NETWORKS_FROM_CODE = frozenset({
 
 NETWORKS_FROM_FILES = frozenset({"huggingface"})
 """Built-in families whose argument selects files."""
-
-TASKS = ("classification", "transfer")
-"""Tasks whose scores follow from one predicted class per example, so that their runs can be submitted."""
 
 
 class Refused(UserError):
@@ -203,15 +201,20 @@ class TrustPolicy:
         ]
 
 
-def check_task(spec: RunSpec) -> list[str]:
-    """Return a problem if runs of this task cannot be submitted, before anything is loaded for them.
+def check_task(spec: RunSpec) -> EvidenceKind:
+    """Return the kind of evidence of a run, before anything is loaded for it.
 
     Args:
         spec: specification that a policy permits.
+
+    Raises:
+        Refused: runs of this task cannot be submitted, or its dataset is for other tasks.
     """
-    if spec.task.name not in TASKS:
-        return [f"task.name: only {' and '.join(TASKS)} can be submitted, not {spec.task.name}"]
+    kind = evidence_kind(spec.task.name)
+    if kind is None:
+        raise Refused(f"task.name: {not_submittable(spec.task.name)}")
     suitable = get_entry("datasets", spec.dataset.name).load_class().tasks
-    if not set(suitable) & set(TASKS):
-        return [f"dataset.name: `{spec.dataset.name}` is for the task {' or '.join(suitable)}"]
-    return []
+    # The data of another task may be of any size.
+    if not set(suitable) & set(kind.tasks):
+        raise Refused(f"dataset.name: `{spec.dataset.name}` is for the task {' or '.join(suitable)}")
+    return kind

@@ -19,15 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from noisybench.config.spec import RunSpec
 from noisybench.data.dataset import Dataset
 from noisybench.data.label_sets.label_set import LabelSet
 from noisybench.errors import UserError
-from noisybench.leaderboard.checks import FLOAT_TOLERANCE, check_record, check_specification
+from noisybench.leaderboard.checks import check_record, check_specification
 from noisybench.leaderboard.claims import check_claims, claims_of
-from noisybench.leaderboard.run_evidence import RunEvidence
+from noisybench.leaderboard.comparison import FLOAT_TOLERANCE
+from noisybench.leaderboard.evidence_kinds import evidence_kind, not_submittable
 from noisybench.leaderboard.stamps import Status
 from noisybench.leaderboard.submission import Submission
 from noisybench.leaderboard.trust import Refused, TrustPolicy, check_task
@@ -71,58 +70,19 @@ class VerificationResult:
         return "re-run" if self.rerun else "re-scored"
 
 
-def collect_evidence(store: Store, runs: Iterable[TrackedRun]) -> Iterator[tuple[RunRecord, RunEvidence]]:
+def collect_evidence(store: Store, runs: Iterable[TrackedRun]) -> Iterator[tuple[RunRecord, Any]]:
     """Yield finished runs of a store with the evidence for a submission.
 
     Raises:
-        UserError: a run has no evidence: its task cannot be submitted yet, or its predictions were not stored.
+        UserError: a run has no evidence: its task cannot be submitted, or its predictions were not stored.
     """
-    # Its import is slow, and only packaging needs it.
-    import pandas
-
     for run in runs:
         record = store.runs.record(run)
-        if record.metric != "accuracy":
-            raise UserError(
-                f"{record.title}: only runs that are scored by accuracy can be submitted, not by {record.metric} yet"
-            )
-        tables = {}
-        for name in ("predictions", "samples", "validation"):
-            with store.runs.open_file(run, f"{name}.parquet") as file:
-                if file is not None:
-                    tables[name] = pandas.read_parquet(file)
-        # A run without a validation split has no table for it, which is no missing file.
-        if len(tables) < 2 + bool(record.manifest["dataset"]["sizes"]["validation"]):
-            raise UserError(
-                f"{record.title}: its predictions are missing from the store; train it again in a new store"
-            )
-        test, samples, validation = tables["predictions"], tables["samples"], tables.get("validation")
-        yield (
-            record,
-            RunEvidence(
-                test_index=test["index"].to_numpy(np.int64),
-                test_target=test["target"].to_numpy(np.int64),
-                test_by_epoch=_by_epoch(test),
-                test_probabilities=np.stack(test["probabilities"].tolist()).astype(np.float32),
-                validation_index=np.empty(0, np.int64)
-                if validation is None
-                else validation["index"].to_numpy(np.int64),
-                validation_by_epoch=np.empty((len(record.rows), 0), np.int16)
-                if validation is None
-                else _by_epoch(validation),
-                train_index=samples["index"].to_numpy(np.int64),
-                train_observed=samples["observed"].to_numpy(np.int64),
-                label_quality=samples["label_quality"].to_numpy(np.float32),
-                prediction=samples["prediction"].to_numpy(np.int16),
-                corrected_labels=samples["corrected_labels"].to_numpy(np.int16),
-            ),
-        )
-
-
-def _by_epoch(table: Any) -> Any:
-    """Return (rows, examples) predicted classes from a table with one list per example."""
-    # Scores are computed one epoch at a time, so each epoch is contiguous in memory.
-    return np.ascontiguousarray(np.stack(table["by_epoch"].tolist()).astype(np.int16).T)
+        name = record.spec["task"]["name"]
+        kind = evidence_kind(name)
+        if kind is None:
+            raise UserError(f"{record.title}: {not_submittable(name)}")
+        yield record, kind.collect(store, run, record)
 
 
 def verify(
@@ -154,19 +114,17 @@ def verify(
         result.runs += 1
         try:
             claimed, safe = policy.resolve(record.spec)
-            unsuitable = check_task(safe)
-            problems = [*unsuitable, *check_claims(record, claimed), *check_specification(record, claimed)]
-            # The data of another task may be of any size.
-            if not unsuitable:
-                with limit_memory(max_memory):
-                    dataset, labels = settings.load(safe)
-                    problems += check_record(record, dataset, labels, submission.evidence(record.identity))
+            kind = check_task(safe)
+            problems = [*check_claims(record, claimed, kind), *check_specification(record, claimed)]
+            with limit_memory(max_memory):
+                dataset, labels = settings.load(safe)
+                problems += check_record(record, dataset, labels, kind, submission.evidence(record.identity, kind))
         except Refused as error:
             problems = error.problems
         if not problems:
             # Predictions are not kept: those of all runs together may exceed the memory.
             runs.append((safe, record))
-            result.claims |= claims_of(record)
+            result.claims |= claims_of(record, kind)
             result.other_code += record.code != safe.code
         result.problems += [f"{record.title}: {problem}" for problem in problems]
         yield result

@@ -9,61 +9,71 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from noisybench.data.masks.compressed import compress_masks
 from noisybench.data.masks.files import write_masks
-from noisybench.data.targets import IGNORED, IN_DISTRIBUTION, UNKNOWN_STATUS
+from noisybench.data.targets import IGNORED, IN_DISTRIBUTION
 from noisybench.evaluation import metrics
 from noisybench.evaluation.detectors import score_detection, score_detectors
 from noisybench.evaluation.segmentation import (
     boundary_counts,
     boundary_width,
     early_learning,
+    mask_correction_accuracy,
     mask_diagnostics,
     mean_iou,
     pair_counts,
+    sample_pixels,
     score_corrected_masks,
     score_mask_predictions,
 )
-from noisybench.records.evidence import DetectorScores, Samples
+from noisybench.records.evidence import EVIDENCE_FILE, DetectorScores, MaskEvidence, Samples
 from noisybench.records.schema import RunRecord
 from noisybench.tasks._mask_plots import plot_class_curves, plot_masks
 from noisybench.training.evaluator import Evaluator
 from noisybench.training.learner import Learner
 from noisybench.training.prepared import PreparedRun
-from noisybench.utils.seeds import Stream
-
-MAX_SAMPLED_PIXELS = 50_000
-"""Number of pixels on which detection is measured; the standard error of an AUROC is then about 0.003."""
 
 CALIBRATION_BINS = 15
 
 
 class SegmentationEvaluator(Evaluator):
-    """Evaluator of masks: IoU by class, Dice, boundary IoU, memorization by class, detection and calibration."""
+    """Evaluator of masks: IoU by class, Dice, boundary IoU, memorization by class, detection and calibration.
+
+    Attributes:
+        test_by_epoch: compressed predictions of the test images at each row.
+        validation_by_epoch: compressed predictions of the validation images at each row; empty without a validation split.
+    """
 
     metric = "miou"
 
     def __init__(self, prepared: PreparedRun) -> None:
         super().__init__(prepared)
+        self.test_by_epoch: list[bytes] = []
+        self.validation_by_epoch: list[bytes] = []
         self._counts: list[list[list[int]]] = []
         self._corrects = False
         self._final: dict[str, Any] = {}
         includes_all = prepared.spec.task.parameters["background"] or not prepared.dataset.has_background
         self._first_class = 0 if includes_all else 1
-        labeled = np.flatnonzero(self.label_status != UNKNOWN_STATUS)
-        # Named by the labels and not by the run, so that all runs on the same labels are measured on the same pixels.
-        drawn = Stream("sampled pixels", self.labels.hash).permutation(len(labeled))[:MAX_SAMPLED_PIXELS]
-        # Ascending, so that gathering them reads memory in one direction.
-        self._sampled_pixels = labeled[np.sort(drawn)]
+        self._sampled_pixels = sample_pixels(self.label_status, self.labels.hash)
         self._sampled_status = self.label_status.reshape(-1)[self._sampled_pixels]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the counts of test pixels collected so far."""
-        return {**super().state_dict(), "counts": self._counts}
+        """Return the counts and predictions collected so far."""
+        # Tensors, because checkpoints are read with `weights_only=True`, which knows no bytes.
+        by_epoch = {
+            name: [torch.frombuffer(bytearray(data), dtype=torch.uint8) for data in values]
+            for name, values in (("test", self.test_by_epoch), ("validation", self.validation_by_epoch))
+        }
+        return {**super().state_dict(), "counts": self._counts, "by_epoch": by_epoch}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the counts that an interrupted run has collected."""
+        """Restore the counts and predictions that an interrupted run has collected."""
         super().load_state_dict(state)
         self._counts = state["counts"]
+        self.test_by_epoch, self.validation_by_epoch = (
+            [data.numpy().tobytes() for data in state["by_epoch"][name]] for name in ("test", "validation")
+        )
 
     def evaluate_epoch(self, task: Learner, stage: str) -> dict[str, Any]:
         """Return scores of all splits, memorization and detection of the current epoch."""
@@ -71,10 +81,12 @@ class SegmentationEvaluator(Evaluator):
         num_classes, names = self.dataset.num_classes, self.dataset.class_names
         test = self._predict(task, self.test, self.dataset.test.targets, boundary=True)
         self._counts.append(test["counts"].tolist())
+        self.test_by_epoch.append(compress_masks(test["predicted"]))
         validation = None
         if len(self.labels.validation):
             clean_validation = self.dataset.validation.targets
             validation = self._predict(task, self.validation, self.labels.validation, clean_targets=clean_validation)
+            self.validation_by_epoch.append(compress_masks(validation["predicted"]))
         prediction = task.training_predictions().cpu().numpy()
         label_quality = self._label_quality(task)
         return {
@@ -111,11 +123,10 @@ class SegmentationEvaluator(Evaluator):
 
     def summary(self) -> dict[str, Any]:
         """Return calibration on the test split, accuracy of corrected pixels, and detection by label quality."""
-        clean, observed, labels = self.dataset.train.targets, self.labels.train, self._final["corrected_labels"]
-        corrected = (labels != observed) & self.dataset.target_kind.is_labeled(clean)
+        clean, observed, corrected = self.dataset.train.targets, self.labels.train, self._final["corrected_labels"]
         return {
             "calibration_error": self._final["calibration_error"],
-            "correction_accuracy": metrics.fraction((labels == clean)[corrected]),
+            "correction_accuracy": mask_correction_accuracy(corrected, clean, observed),
             "detection": score_detection(self._final["sampled"], self._sampled_status),
         }
 
@@ -131,6 +142,29 @@ class SegmentationEvaluator(Evaluator):
             final["corrected_labels"],
         )
 
+    def evidence(self) -> MaskEvidence:
+        """Return the predictions from which the scores of the run follow."""
+        dataset, final = self.dataset, self._final
+        test, validation, prediction, corrected = (
+            np.frombuffer(data, dtype=np.uint8)
+            for data in (
+                b"".join(self.test_by_epoch),
+                b"".join(self.validation_by_epoch),
+                compress_masks(final["prediction"]),
+                compress_masks(final["corrected_labels"]),
+            )
+        )
+        return MaskEvidence(
+            test_index=dataset.test.index,
+            test_by_epoch=test,
+            validation_index=dataset.validation.index,
+            validation_by_epoch=validation,
+            train_index=dataset.train.index,
+            label_quality=final["sampled"],
+            prediction=prediction,
+            corrected_labels=corrected,
+        )
+
     def save(self, record: RunRecord, folder: Path) -> None:
         """Write masks of the training and test split, counts by epoch, and figures."""
         samples = {name: values for name, values in vars(self.samples()).items() if name != "detectors"}
@@ -143,6 +177,7 @@ class SegmentationEvaluator(Evaluator):
             predicted=self._final["predicted"],
             counts_by_epoch=np.array(self._counts),
         )
+        np.savez_compressed(folder / EVIDENCE_FILE, **vars(self.evidence()))
         # The noisy masks of a stack that corrects nothing are not corrected ones.
         if self.prepared.spec.execution.save_corrected_masks and self._corrects:
             # No stack corrects the validation split; with its observed masks, the folder covers all that training sees.
@@ -211,12 +246,12 @@ class SegmentationEvaluator(Evaluator):
             inputs: images of one split.
             targets: (N, H, W) classes with which predictions are compared.
             boundary: whether to count boundary pixels.
-            final: whether to keep the predictions and to measure calibration.
+            final: whether to measure calibration.
             clean_targets: (N, H, W) clean classes of the same images.
 
         Returns:
-            ``counts``, ``clean_counts`` and ``boundary`` of `evaluation.segmentation`, and ``loss``, the cross-entropy in
-            nats; if ``final``, also ``predicted`` and ``calibration_error``.
+            ``counts``, ``clean_counts`` and ``boundary`` of `evaluation.segmentation`, ``loss``, the cross-entropy in nats,
+            and ``predicted``, (N, H, W) classes; if ``final``, also ``calibration_error``.
         """
         num_classes, device = self.dataset.num_classes, task.device
         # Integer counts are exact in any order of summation, and stay on the device until the last batch.
@@ -239,8 +274,8 @@ class SegmentationEvaluator(Evaluator):
             target_probability = probabilities.gather(1, classes).squeeze(1)[labeled]
             loss += -target_probability.clamp_min(metrics.MIN_PROBABILITY).log().double().sum().cpu()
             num_labeled += len(target_probability)
+            predictions.append(predicted.to(torch.uint8).cpu().numpy())
             if final:
-                predictions.append(predicted.to(torch.uint8).cpu().numpy())
                 confidence = probabilities.amax(1)[labeled].double().cpu().numpy()
                 correct = (predicted == batch_targets)[labeled].cpu().numpy()
                 gaps += metrics.calibration_gaps(confidence, correct, CALIBRATION_BINS)
@@ -249,9 +284,9 @@ class SegmentationEvaluator(Evaluator):
             "clean_counts": clean_counts.cpu().numpy(),
             "boundary": boundaries.cpu().numpy(),
             "loss": float(loss) / max(num_labeled, 1),
+            "predicted": np.concatenate(predictions),
         }
         if final:
-            reduced["predicted"] = np.concatenate(predictions)
             # A bin's weight n_b / N times its mean gap is the sum of its gaps over N, so that the bin counts cancel.
             reduced["calibration_error"] = float(np.abs(gaps).sum() / max(num_labeled, 1))
         return reduced

@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from noisybench.data.label_sets.statistics import intersection_over_union
-from noisybench.data.targets import IGNORED, IN_DISTRIBUTION, MaskTargets
+from noisybench.data.targets import IGNORED, IN_DISTRIBUTION, UNKNOWN_STATUS, MaskTargets
 from noisybench.evaluation.metrics import fraction
+from noisybench.utils.seeds import Stream
 
 Masks = NDArray[np.uint8]
 Counts = NDArray[np.int64]
@@ -23,6 +24,33 @@ MASK_TARGETS = MaskTargets()
 
 BOUNDARY_WIDTH = 0.02
 """Width of the boundary for the boundary IoU as a fraction of the image's diagonal (Cheng et al., 2021)."""
+
+MAX_SAMPLED_PIXELS = 50_000
+"""Number of pixels on which detection is measured; the standard error of an AUROC is then about 0.003."""
+
+IMAGES_AT_A_TIME = 16
+"""Number of masks that `count_masks` compares at a time."""
+
+
+def sample_pixels(status: NDArray[np.int8], label_set: str) -> NDArray[np.int64]:
+    """Return the pixels on which detection is measured: at most `MAX_SAMPLED_PIXELS`, the same for all runs of a label set.
+
+    Args:
+        status: (N, H, W) index into `LABEL_STATUS`.
+        label_set: hash of the label set.
+
+    Returns:
+        (K,) positions of pixels of known status in the flattened masks, in increasing order.
+
+    Example:
+        >>> sample_pixels(np.array([[[0, 3, 1]]], dtype=np.int8), "0" * 64)
+        array([0, 2])
+    """
+    known = np.flatnonzero(status != UNKNOWN_STATUS)
+    # Named by the labels and not by the run, so that all runs on the same labels are measured on the same pixels.
+    drawn = Stream("sampled pixels", label_set).permutation(len(known))[:MAX_SAMPLED_PIXELS]
+    # Ascending, so that gathering them reads memory in one direction.
+    return known[np.sort(drawn)]
 
 
 def pair_counts(targets: Tensor, prediction: Tensor, num_classes: int) -> Tensor:
@@ -94,6 +122,35 @@ def boundary_counts(prediction: Tensor, targets: Tensor, num_classes: int, width
     in_both = predicted_boundary & target_boundary & (predicted_class == target_class)
     parts = ((in_both, target_class), (predicted_boundary, predicted_class), (target_boundary, target_class))
     return torch.stack([torch.bincount(classes[pixels], minlength=num_classes) for pixels, classes in parts])
+
+
+def count_masks(prediction: Masks, targets: Masks, num_classes: int) -> tuple[Counts, NDArray[np.int64]]:
+    """Count pairs of classes and boundary pixels of whole splits, from which the scores of masks follow.
+
+    Args:
+        prediction: (N, H, W) predicted classes, each below ``num_classes``.
+        targets: (N, H, W) classes and `IGNORED`.
+        num_classes: C.
+
+    Returns:
+        (C, C) result of `pair_counts` and (3, C) result of `boundary_counts`, over all masks.
+
+    Example:
+        >>> mask = np.zeros((1, 4, 4), dtype=np.uint8)
+        >>> counts, boundary = count_masks(mask, mask, 1)
+        >>> counts.tolist(), boundary[:, 0].tolist()
+        ([[16]], [12, 12, 12])
+    """
+    counts = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+    boundary = torch.zeros(3, num_classes, dtype=torch.int64)
+    width = boundary_width(*targets.shape[1:])
+    # The windows of boundaries take several floats per pixel.
+    for start in range(0, len(targets), IMAGES_AT_A_TIME):
+        rows = slice(start, start + IMAGES_AT_A_TIME)
+        predicted, target = torch.from_numpy(prediction[rows]), torch.from_numpy(targets[rows])
+        counts += pair_counts(target, predicted, num_classes)
+        boundary += boundary_counts(predicted, target, num_classes, width)
+    return counts.numpy(), boundary.numpy()
 
 
 def mean_iou(counts: Counts, first_class: int = 0) -> float:
@@ -227,6 +284,23 @@ def score_corrected_masks(
     scores = {"label_miou": mean_iou(MASK_TARGETS.transition_counts(clean, corrected, num_classes), first_class)}
     corrected_fraction = fraction((corrected == clean)[status == IN_DISTRIBUTION])
     return scores if corrected_fraction is None else {**scores, "corrected_fraction": corrected_fraction}
+
+
+def mask_correction_accuracy(corrected: Masks, clean: Masks, observed: Masks) -> float | None:
+    """Return the fraction of changed pixels that have the clean class now; None if no pixel of a known class is changed.
+
+    Args:
+        corrected: (N, H, W) corrected classes.
+        clean: (N, H, W) clean classes.
+        observed: (N, H, W) observed classes.
+
+    Example:
+        >>> masks = (np.array([[[1, 2, 0]]]), np.array([[[1, 1, 0]]]), np.array([[[0, 1, 0]]]))
+        >>> mask_correction_accuracy(*(mask.astype(np.uint8) for mask in masks))
+        0.5
+    """
+    changed = (corrected != observed) & MASK_TARGETS.is_labeled(clean)
+    return fraction((corrected == clean)[changed])
 
 
 def _by_class(kind: str, values: NDArray[np.float64], class_names: Sequence[str]) -> dict[str, float]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import typing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,3 +74,82 @@ class Predictions:
     target: NDArray[np.int64]
     probabilities: NDArray[np.float32]
     by_epoch: NDArray[np.int16]
+
+
+EVIDENCE_FILE = "evidence.npz"
+"""File of a run with its `MaskEvidence`."""
+
+# Arrays of evidence, with their type in a file and their number of dimensions.
+Rows = Annotated[NDArray[np.int64], "i8", 1]
+Classes = Annotated[NDArray[np.int16], "i2", 1]
+ClassesByEpoch = Annotated[NDArray[np.int16], "i2", 2]
+Quality = Annotated[NDArray[np.float32], "f4", 1]
+Probabilities = Annotated[NDArray[np.float32], "f4", 2]
+Bytes = Annotated[NDArray[np.uint8], "u1", 1]
+
+
+def array_types(evidence: type[Any]) -> dict[str, tuple[str, int]]:
+    """Return type and number of dimensions of each array of a class of evidence.
+
+    Example:
+        >>> array_types(ClassEvidence)["test_by_epoch"]
+        ('i2', 2)
+    """
+    hints = typing.get_type_hints(evidence, include_extras=True)
+    return {name: hint.__metadata__ for name, hint in hints.items()}
+
+
+@dataclass(frozen=True)
+class ClassEvidence:
+    """Predicted classes from which the scores of a run follow.
+
+    Attributes:
+        test_index: (M,) rows of the test split in the dataset's source.
+        test_target: (M,) clean targets.
+        test_by_epoch: (rows, M) predicted classes at each recorded row.
+        test_probabilities: (M, C) class probabilities at the end.
+        validation_index: (V,) rows of the validation split.
+        validation_by_epoch: (rows, V) predicted classes at each recorded row.
+        train_index: (N,) rows of the training split.
+        train_observed: (N,) observed targets.
+        label_quality: (N,) probability that the observed target is correct.
+        prediction: (N,) predicted classes of the training examples at the end.
+        corrected_labels: (N,) targets that the stack would use instead.
+    """
+
+    test_index: Rows
+    test_target: Rows
+    test_by_epoch: ClassesByEpoch
+    test_probabilities: Probabilities
+    validation_index: Rows
+    validation_by_epoch: ClassesByEpoch
+    train_index: Rows
+    train_observed: Rows
+    label_quality: Quality
+    prediction: Classes
+    corrected_labels: Classes
+
+
+@dataclass(frozen=True)
+class MaskEvidence:
+    """Predicted masks from which the scores of a segmentation run follow, as `data.masks.compressed` writes them.
+
+    Attributes:
+        test_index: (M,) rows of the test split in the dataset's source.
+        test_by_epoch: bytes of the (M, H, W) predicted masks of each recorded row, one after the other.
+        validation_index: (V,) rows of the validation split.
+        validation_by_epoch: bytes of the (V, H, W) predicted masks of each recorded row; none without a validation split.
+        train_index: (N,) rows of the training split.
+        label_quality: (K,) probability that the observed class is correct, at the pixels of `sample_pixels`.
+        prediction: bytes of the (N, H, W) predicted masks of the training images at the end.
+        corrected_labels: bytes of the (N, H, W) masks that the stack would use instead of the observed ones.
+    """
+
+    test_index: Rows
+    test_by_epoch: Bytes
+    validation_index: Rows
+    validation_by_epoch: Bytes
+    train_index: Rows
+    label_quality: Quality
+    prediction: Bytes
+    corrected_labels: Bytes

@@ -43,9 +43,9 @@ def changed_record(change: Callable[[dict[str, Any]], Any], stack: str = "elr") 
     return apply
 
 
-def changed_evidence(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+def changed_evidence(change: Callable[[dict[str, Any]], Any], stack: str = "elr") -> Callable[[Path], None]:
     def apply(entry: Path) -> None:
-        place = one(entry).with_suffix(".npz")
+        place = one(entry, stack).with_suffix(".npz")
         with np.load(place) as archive:
             arrays = {name: archive[name].copy() for name in archive.files}
         change(arrays)

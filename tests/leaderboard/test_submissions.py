@@ -21,6 +21,7 @@ from noisybench.errors import UserError
 from noisybench.evaluation.classification import score_selection
 from noisybench.evaluation.detectors import score_detector
 from noisybench.leaderboard import claims, submission, verification
+from noisybench.leaderboard.evidence_kinds import EVIDENCE_KINDS
 from noisybench.records.schema import EpochRow, RunRecord
 from noisybench.tasks.transfer import Transfer
 from noisybench.training.auxiliary import AuxiliaryCost
@@ -35,6 +36,8 @@ from tests.leaderboard.changes import (
     one,
     verdict,
 )
+
+CLASSES = EVIDENCE_KINDS[0]
 
 
 def test_what_is_written_verifies(entry: Path) -> None:
@@ -201,6 +204,7 @@ def test_every_field_of_a_record_is_recomputed_or_a_claim() -> None:
     assert set(RunRecord.__dataclass_fields__) == claims.RECOMPUTED_RECORD | (claimed - {"provenance", "earlier rows"})
     of_rows = {name.removeprefix("rows.") for name in claims.CLAIMS if name.startswith("rows.")}
     assert set(EpochRow.__dataclass_fields__) == claims.RECOMPUTED_ROW | claims.RECOMPUTED_LAST_ROW | of_rows
+    assert {name for kind in EVIDENCE_KINDS for name in kind.claims} <= set(claims.CLAIMS)
 
 
 def test_claims_have_the_names_that_runs_report() -> None:
@@ -211,7 +215,7 @@ def test_claims_have_the_names_that_runs_report() -> None:
     data = TrainingSet(torch.zeros(8, 1, 8, 8, dtype=torch.uint8), torch.arange(8) % 2, num_classes=2)
     task = Transfer(Budget(network="mlp:4", epochs=1), seed=0, training_set=data, stack=Stack([]))
     assert set(task.final_diagnostics(data.inputs)) <= claims.TRANSFER_DIAGNOSTICS
-    assert set(score_selection(status == 0, status)) <= claims.EVALUATOR_DIAGNOSTICS
+    assert set(score_selection(status == 0, status)) <= CLASSES.claimed_diagnostics
 
 
 def test_the_documentation_lists_every_claim() -> None:
@@ -268,7 +272,7 @@ def test_a_changed_byte_is_refused(entry: Path) -> None:
 def test_a_submission_is_written_whole_or_not_at_all(made: Path, tmp_path: Path) -> None:
     def runs() -> Any:
         first = next(submission.read(made).records())
-        yield first, submission.read(made).evidence(first.identity)
+        yield first, submission.read(made).evidence(first.identity, CLASSES)
         raise UserError("the next run cannot be submitted")
 
     with pytest.raises(UserError, match="the next run"):
@@ -337,7 +341,7 @@ def test_a_description_that_readers_refuse_is_not_written(tmp_path: Path) -> Non
 
 def test_a_store_cannot_choose_where_files_are_written(made: Path, tmp_path: Path) -> None:
     record = dataclasses.replace(next(submission.read(made).records()), identity="../../outside")
-    evidence = submission.read(made).evidence(next(iter(submission.read(made).manifest.runs)))
+    evidence = submission.read(made).evidence(next(iter(submission.read(made).manifest.runs)), CLASSES)
     with pytest.raises(UserError, match=r"its identity '../../outside' is not one of noisybench"):
         submission.write(tmp_path / "a" / "b" / "new", "x", "0", iter([(record, evidence)]))
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
