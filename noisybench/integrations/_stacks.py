@@ -41,6 +41,7 @@ NOT_LOSSES: dict[str, str] = {
     "mixup": "mixes the inputs before the network sees them; call `nb.losses.mixup` on your batch, or use `nb.lightning`",
     "mlp_probe": TRAINED_WEIGHTS,
     "nmtune": "replaces the head of a frozen backbone, and regularizes its features",
+    "noise_weighted_dice": "weighs pixels by the network's predictions for the masks of the whole training set",
     "oracle_pruning": SUBSET,
     "pixel_confident_learning": "trains networks by cross-validation to correct the masks",
     "pls": "reads several views of each example, and trains a contrastive head",

@@ -30,7 +30,7 @@ from noisybench.integrations._stacks import NOT_LOSSES
 
 __all__ = [
     "ELR", "GCE", "SCE", "BackwardCorrection", "Bootstrapping", "CrossEntropy", "DiceLoss", "ForwardCorrection", "Indexed",
-    "LabelSmoothing", "StackLoss", "TLoss", "TrimmedLoss", "estimate_transition", "mixup",
+    "LabelSmoothing", "NoiseRobustDice", "StackLoss", "TLoss", "TrimmedLoss", "estimate_transition", "mixup",
 ]  # fmt: skip
 
 
@@ -202,6 +202,17 @@ class DiceLoss(NamedLoss):
     """
 
     mitigation = "dice_loss"
+
+
+class NoiseRobustDice(NamedLoss):
+    """Noise-robust Dice loss (Wang et al. 2020), for (N, C, H, W) logits of masks.
+
+    >>> import torch
+    >>> NoiseRobustDice(gamma=2.0)(torch.zeros(1, 2, 4, 4), torch.ones(1, 4, 4, dtype=torch.int64))
+    tensor(0.2000)
+    """
+
+    mitigation = "noise_robust_dice"
 
 
 class TLoss(NamedLoss):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from noisybench.data.targets import IGNORED
@@ -186,6 +186,37 @@ def resize_scores(scores: Tensor, size: Sequence[int]) -> Tensor:
     if tuple(scores.shape[2:]) == tuple(size):
         return scores
     return functional.interpolate(scores, size=tuple(size), mode="bilinear", align_corners=True)
+
+
+@torch.no_grad()
+def predict_views(network: nn.Module, images: Tensor, scales: Sequence[float], flip: bool) -> tuple[Tensor, Tensor]:
+    """Return the (B, H, W) largest mean probability and its uint8 class, over scales and mirror images.
+
+    Args:
+        network: network in evaluation mode, which maps images to (B, C, H', W') scores.
+        images: (B, channels, H, W) normalized images.
+        scales: factors by which the images are resized.
+        flip: average over the mirror image as well.
+
+    Example:
+        >>> images = torch.zeros(2, 3, 8, 8)
+        >>> confidence, predicted = predict_views(nn.Conv2d(3, 2, 1, bias=False), images, [1.0], flip=True)
+        >>> confidence.shape, confidence.max().item()
+        (torch.Size([2, 8, 8]), 0.5)
+    """
+    size = images.shape[2:]
+    total: Tensor | None = None
+    for scale in scales:
+        for mirror in (False, True) if flip else (False,):
+            inputs = rescale(images, scale)
+            scores = network(inputs.flip(3) if mirror else inputs)
+            # Mirrored back and resized first, so that all maps refer to the same pixels.
+            probabilities = resize_scores((scores.flip(3) if mirror else scores).float(), size).softmax(1)
+            # A running sum in place: memory for one map instead of one per scale and mirror image.
+            total = probabilities if total is None else total.add_(probabilities)
+    assert total is not None
+    confidence, predicted = (total / (len(scales) * (2 if flip else 1))).max(1)
+    return confidence, predicted.to(torch.uint8)
 
 
 def multi_scale_divergence(

@@ -19,6 +19,7 @@ from noisybench.mitigations._mask_correction import (
     correct_masks,
     fit_curve,
     multi_scale_divergence,
+    predict_views,
     rescale,
     resize_scores,
 )
@@ -277,7 +278,7 @@ class ADELE(LossWrapper):
         network.eval()
         for start in range(0, len(data), size):
             rows = slice(start, start + size)
-            confidence, predicted = self._predict(task, task.normalize(data.inputs[rows]))
+            confidence, predicted = predict_views(network, task.normalize(data.inputs[rows]), self.scales, self.flip)
             corrected = correct_masks(
                 base[rows],
                 predicted,
@@ -300,22 +301,6 @@ class ADELE(LossWrapper):
                 self.diagnostics[f"area_kept.{name}"] = area_kept
                 if area_kept < MIN_REMAINING_AREA:
                     self.warnings.append(f"the correction leaves {area_kept:.0%} of the area of {name}")
-
-    def _predict(self, task: Learner, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the (B, H, W) largest mean probability and its class, over scales and mirror images."""
-        size = images.shape[2:]
-        total: Tensor | None = None
-        for scale in self.scales:
-            for mirror in (False, True) if self.flip else (False,):
-                inputs = rescale(images, scale)
-                scores = task.networks[0](inputs.flip(3) if mirror else inputs)
-                # Mirrored back and resized first, so that all maps refer to the same pixels.
-                probabilities = resize_scores((scores.flip(3) if mirror else scores).float(), size).softmax(1)
-                # A running sum in place: memory for one map instead of one per scale and mirror image.
-                total = probabilities if total is None else total.add_(probabilities)
-        assert total is not None
-        confidence, predicted = (total / (len(self.scales) * (2 if self.flip else 1))).max(1)
-        return confidence, predicted.to(torch.uint8)
 
     def corrected_labels(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """Return the corrected masks."""

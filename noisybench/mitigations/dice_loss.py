@@ -58,22 +58,26 @@ class DiceLoss(LossFunction):
         return cross_entropy(logits, batch) + self.dice_weight * soft_dice_loss(logits, batch, includes_all)
 
 
-def soft_dice_loss(logits: Tensor, batch: Batch, background: bool) -> Tensor:
+def soft_dice_loss(logits: Tensor, batch: Batch, background: bool, weights: Tensor | None = None) -> Tensor:
     """Return one minus the mean soft Dice coefficient of the classes in a batch, in [0, 1]; 0 without any class.
 
     Args:
         logits: (B, C) scores of pixels.
         batch: batch with the targets of the pixels.
         background: count class 0.
+        weights: (B,) weights of the pixels from 0; by default all pixels count equally.
     """
     probabilities, targets = probabilities_in_float32(logits), batch.targets.float()
     if batch.has_label is not None:
         probabilities, targets = probabilities * batch.has_label[:, None], targets * batch.has_label[:, None]
+    # On one side of the product alone: a pixel counts once in the intersection, as it does in each sum.
+    weighted = probabilities if weights is None else probabilities * weights[:, None]
+    areas = targets.sum(0) if weights is None else (targets * weights[:, None]).sum(0)
     first_class = 0 if background else 1
     # Pooled over the batch: the coefficient of single images is undefined for classes that they lack.
-    intersection = (probabilities * targets).sum(0)[first_class:]
-    total = (probabilities.sum(0) + targets.sum(0))[first_class:]
-    present = targets.sum(0)[first_class:] > 0
+    intersection = (weighted * targets).sum(0)[first_class:]
+    total = (weighted.sum(0) + areas)[first_class:]
+    present = areas[first_class:] > 0
     coefficients = 2 * intersection / total.clamp_min(1e-6)
     # A boolean index would have a size that only the device knows, and the host would wait for it.
     return torch.where(present, 1 - coefficients, torch.zeros_like(coefficients)).sum() / present.sum().clamp_min(1)

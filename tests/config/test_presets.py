@@ -32,6 +32,7 @@ WITHOUT_PRESETS = {
     "small_loss_pruning": "the small-loss criterion by itself, which no paper proposes",
     "full_finetuning": "the control of methods that train a part of the weights",
     "dice_loss": "a usual loss without a published comparison under label noise",
+    "noise_weighted_dice": "the full text of its paper is not public",
     "knn": "published for features that were learned without labels",
     "spectral_truncation": "its paper is not public",
     "trace_filter": "it has no paper",

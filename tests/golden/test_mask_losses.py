@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from noisybench.mitigations.dice_loss import soft_dice_loss
+from noisybench.mitigations.noise_robust_dice import noise_robust_dice_loss
 from noisybench.mitigations.t_loss import student_loss
 from noisybench.training.batch import Batch
 from tests.golden.vectors import load_golden
@@ -44,4 +45,33 @@ def test_the_dice_loss_is_the_librarys(position: int, background: bool) -> None:
     kind = "all" if background else "objects"
     torch.testing.assert_close(loss.item(), golden[f"loss_{kind}_{position}"].item(), rtol=0, atol=1e-6)
     gradient = golden.tensor(f"gradient_{kind}_{position}").permute(0, 2, 3, 1).reshape(-1, 3)
+    torch.testing.assert_close(logits.grad, gradient, rtol=0, atol=1e-7)
+
+
+def pymic_batch() -> tuple[torch.Tensor, Batch, torch.Tensor]:
+    golden = load_golden("pymic_dice")
+    logits = golden.tensor("logits").permute(0, 2, 3, 1).reshape(-1, 3).requires_grad_()
+    labels = golden.tensor("labels").flatten().long()
+    weights = golden.tensor("weights").flatten()
+    return logits, Batch({"weak": logits}, labels, torch.arange(len(labels)), 3), weights
+
+
+@pytest.mark.parametrize("name", ["plain", "weighted"])
+def test_the_weighted_dice_loss_is_the_librarys(name: str) -> None:
+    golden, (logits, batch, weights) = load_golden("pymic_dice"), pymic_batch()
+    loss = soft_dice_loss(logits, batch, True, weights if name == "weighted" else torch.ones_like(weights))
+    loss.backward()
+    torch.testing.assert_close(loss.item(), golden[f"loss_{name}"].item(), rtol=0, atol=1e-6)
+    gradient = golden.tensor(f"gradient_{name}").permute(0, 2, 3, 1).reshape(-1, 3)
+    torch.testing.assert_close(logits.grad, gradient, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("gamma", [1.5, 1.2])
+def test_the_noise_robust_dice_loss_is_the_librarys(gamma: float) -> None:
+    golden, (logits, batch, _) = load_golden("pymic_dice"), pymic_batch()
+    name = f"robust_{10 * gamma:.0f}"
+    loss = noise_robust_dice_loss(logits, batch, True, gamma, squares=False)
+    loss.backward()
+    torch.testing.assert_close(loss.item(), golden[f"loss_{name}"].item(), rtol=0, atol=1e-6)
+    gradient = golden.tensor(f"gradient_{name}").permute(0, 2, 3, 1).reshape(-1, 3)
     torch.testing.assert_close(logits.grad, gradient, rtol=0, atol=1e-7)
