@@ -21,6 +21,8 @@ METHODS = {
     "forward_correction": ("Forward",),
     "backward_correction": ("Backward",),
     "co_teaching": ("Co-teaching",),
+    "co_teaching_plus": ("Co-teaching+",),
+    "jocor": ("JoCoR",),
     "elr": ("ELR", "ELR(cosine)"),
     "dividemix": ("DivideMix",),
     "pls": ("PLS",),

@@ -2,16 +2,59 @@
 
 from __future__ import annotations
 
+import abc
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from noisybench.config.parameters import parameter
 from noisybench.training.batch import Batch
+from noisybench.training.mitigation import Requirements
+from noisybench.training.roles import LossFunction
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
     from noisybench.config.budget import Budget
+    from noisybench.training.learner import Learner
+
+
+class TwoNetworkSelection(LossFunction, abc.ABC):
+    """A loss of two networks that leaves out a fraction of each batch, which increases linearly from zero."""
+
+    forget_rate: float | None = parameter(
+        None,
+        ge=0,
+        lt=1,
+        low=0.05,
+        high=0.6,
+        help="Fraction to leave out after the ramp; by default the true noise rate (privileged)",
+    )
+    ramp_epochs: int = parameter(10, ge=1, low=2, high=20, help="Number of epochs until `forget_rate` is reached")
+    ensemble: bool = parameter(False, help="Deploy the mean prediction of both networks")
+
+    @property
+    def requirements(self) -> Requirements:
+        """Two networks, and the true noise rate unless a forget rate is given."""
+        privileged = ("noise_rate",) if self.forget_rate is None else ()
+        return Requirements(networks=2, ensemble="probabilities" if self.ensemble else None, privileged=privileged)
+
+    def check(self, network: nn.Module, budget: Budget, examples: int) -> list[str]:
+        """Check that there is an epoch in which something is left out."""
+        return check_ramp(budget)
+
+    def on_epoch_end(self, task: Learner) -> None:
+        """Report in the last epoch whether the ramp was too long to reach `forget_rate`."""
+        if task.current_epoch == task.budget.epochs - 1:
+            self.warnings += describe_ramp(self._final_rate(), task.budget.epochs, self.ramp_epochs)
+
+    def keep_fraction(self, epoch: int) -> float:
+        """Return the fraction of a batch to keep in an epoch, from 0."""
+        # Networks fit correct labels first: all are kept at the start, fewer once incorrect ones would be memorized.
+        return 1 - dropped_fraction(self._final_rate(), epoch, self.ramp_epochs)
+
+    def _final_rate(self) -> float:
+        return float(self.privileged.noise_rate) if self.forget_rate is None else self.forget_rate
 
 
 def example_index(batch: Batch, training_set: TrainingSet) -> Tensor:

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
-from noisybench.mitigations._small_loss import (
-    check_ramp,
-    describe_ramp,
-    dropped_fraction,
-    example_index,
-    small_loss_weights,
-)
+from noisybench.mitigations._small_loss import TwoNetworkSelection, example_index, small_loss_weights
 from noisybench.training.batch import Batch, cross_entropy
-from noisybench.training.mitigation import Requirements
-from noisybench.training.roles import LossFunction
 
 if TYPE_CHECKING:
-    from noisybench.config.budget import Budget
     from noisybench.training.learner import Learner
 
 
-class CoTeaching(LossFunction):
+class CoTeaching(TwoNetworkSelection):
     """Train two networks, each on the small-loss examples that the other one selects.
 
     Networks fit correct labels first, so examples with a small loss are likely correct, and the two networks filter
@@ -69,47 +60,18 @@ class CoTeaching(LossFunction):
         ),
     )
 
-    forget_rate: float | None = parameter(
-        None,
-        ge=0,
-        lt=1,
-        low=0.05,
-        high=0.6,
-        help="Fraction to leave out after the ramp; by default the true noise rate (privileged)",
-    )
-    ramp_epochs: int = parameter(10, ge=1, low=2, high=20, help="Number of epochs until `forget_rate` is reached")
     unit: Literal["label", "example"] = parameter(
         "label", help="Unit of selection: labels, or examples by their mean loss"
     )
-    ensemble: bool = parameter(False, help="Deploy the mean prediction of both networks")
 
     @classmethod
     def test_cases(cls) -> tuple[dict[str, Any], ...]:
         """Return the true noise rate with one deployed network, and a given rate with both."""
         return {"ramp_epochs": 2}, {"forget_rate": 0.3, "ensemble": True, "unit": "example"}
 
-    @property
-    def requirements(self) -> Requirements:
-        """Two networks, and the true noise rate unless a forget rate is given."""
-        privileged = ("noise_rate",) if self.forget_rate is None else ()
-        return Requirements(networks=2, ensemble="probabilities" if self.ensemble else None, privileged=privileged)
-
-    def check(self, network: nn.Module, budget: Budget, examples: int) -> list[str]:
-        """Check that there is an epoch in which something is left out."""
-        return check_ramp(budget)
-
-    def _final_rate(self) -> float:
-        return float(self.privileged.noise_rate) if self.forget_rate is None else self.forget_rate
-
-    def on_epoch_end(self, task: Learner) -> None:
-        """Report in the last epoch whether the ramp was too long to reach `forget_rate`."""
-        if task.current_epoch == task.budget.epochs - 1:
-            self.warnings += describe_ramp(self._final_rate(), task.budget.epochs, self.ramp_epochs)
-
     def loss(self, task: Learner, batch: Batch) -> Tensor:
         """Return the sum of both networks' losses, each on the selection of the other."""
-        # Networks fit correct labels first: all are kept at the start, fewer once incorrect ones would be memorized.
-        keep_fraction = 1 - dropped_fraction(self._final_rate(), task.current_epoch, self.ramp_epochs)
+        keep_fraction = self.keep_fraction(task.current_epoch)
         losses = [cross_entropy(task.logits(batch.inputs, network), batch) for network in range(2)]
         examples = example_index(batch, task.training_set) if self.unit == "example" else None
         # Detached: a selection has no gradient, so no graph has to be recorded for it.

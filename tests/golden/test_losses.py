@@ -17,8 +17,10 @@ from noisybench.mitigations._transition import estimate_transitions
 from noisybench.mitigations.backward_correction import BackwardCorrection
 from noisybench.mitigations.bootstrapping import Bootstrapping
 from noisybench.mitigations.co_teaching import CoTeaching
+from noisybench.mitigations.co_teaching_plus import CoTeachingPlus
 from noisybench.mitigations.forward_correction import ForwardCorrection
 from noisybench.mitigations.gce import GCE
+from noisybench.mitigations.jocor import JoCoR
 from noisybench.mitigations.label_smoothing import LabelSmoothing
 from noisybench.mitigations.mixup import Mixup
 from noisybench.mitigations.sce import SCE
@@ -102,6 +104,30 @@ def test_co_teaching_is_the_authors(size: int) -> None:
         loss, gradient = loss_and_gradient(CoTeaching(forget_rate=rate, ramp_epochs=1), logits, labels)
         wanted = golden.tensor(f"loss_{size}")[number].sum()
         torch.testing.assert_close(loss.mean(), wanted, rtol=0, atol=1e-5)
+        torch.testing.assert_close(gradient / size, golden.tensor(f"gradient_{size}")[number], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [8, 33, 64])
+def test_co_teaching_plus_is_the_authors(size: int) -> None:
+    golden = load_golden("co_teaching_plus")
+    logits, labels = golden.tensor(f"logits_{size}"), golden.tensor(f"labels_{size}")
+    for number, rate in enumerate(golden["rates"].tolist()):
+        mitigation = CoTeachingPlus(forget_rate=rate, ramp_epochs=1, warmup_epochs=0)
+        loss, gradient = loss_and_gradient(mitigation, logits, labels)
+        wanted = golden.tensor(f"loss_{size}")[number].sum()
+        torch.testing.assert_close(loss.mean(), wanted, rtol=0, atol=1e-5)
+        torch.testing.assert_close(gradient / size, golden.tensor(f"gradient_{size}")[number], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [8, 33, 64])
+def test_jocor_is_the_authors(size: int) -> None:
+    golden = load_golden("jocor")
+    logits, labels = golden.tensor(f"logits_{size}"), golden.tensor(f"labels_{size}")
+    settings = [(weight, rate) for weight in golden["weights"].tolist() for rate in golden["rates"].tolist()]
+    for number, (weight, rate) in enumerate(settings):
+        mitigation = JoCoR(forget_rate=rate, reg_weight=weight, ramp_epochs=1)
+        loss, gradient = loss_and_gradient(mitigation, logits, labels)
+        assert loss.mean().item() == pytest.approx(golden[f"loss_{size}"][number], abs=1e-5)
         torch.testing.assert_close(gradient / size, golden.tensor(f"gradient_{size}")[number], rtol=0, atol=1e-6)
 
 

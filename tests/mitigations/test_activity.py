@@ -20,6 +20,8 @@ NEVER_ACTS = [
     ({"name": "pls", "warmup_epochs": 3, "warmup_steps": 0}, 3, "warm-up"),
     ({"name": "lsa", "warmup_epochs": 3, "warmup_steps": 0}, 3, "warm-up"),
     ({"name": "co_teaching"}, 1, "one epoch is training without selection"),
+    ({"name": "co_teaching_plus", "warmup_epochs": 3}, 3, "disagreement would never be used; set it to at most 2"),
+    ({"name": "jocor"}, 1, "one epoch is training without selection"),
     ({"name": "trimmed_loss"}, 1, "one epoch is training without selection"),
     ({"name": "adele", "fixed_onset": 3}, 3, "first correction is possible after epoch 3"),
     ({"name": "adele"}, 3, "first correction is possible after epoch 3"),

@@ -16,7 +16,7 @@ from noisybench.mitigations.dividemix import DivideMix
 from noisybench.training.mitigation import Requirements
 
 NEEDED: dict[str, dict[str, Any]] = {
-    "networks": {"co_teaching": 2, "dividemix": 2, "ensemble": 2},
+    "networks": dict.fromkeys(("co_teaching", "co_teaching_plus", "dividemix", "ensemble", "jocor"), 2),
     "ensemble": {"dividemix": "logits", "ensemble": "probabilities"},
     "views": {
         "dividemix": ("weak", "weak_2"),
@@ -24,7 +24,8 @@ NEEDED: dict[str, dict[str, Any]] = {
         "pls": ("weak", "weak_2", "contrastive"),
     },
     "privileged": {
-        "co_teaching": ("noise_rate",), "oracle_pruning": ("label_status",), "trimmed_loss": ("noise_rate",)
+        "oracle_pruning": ("label_status",),
+        **dict.fromkeys(("co_teaching", "co_teaching_plus", "jocor", "trimmed_loss"), ("noise_rate",)),
     },
     "feature_stage": {"lsa": 1},
     "lr_multiplier": {"linear_probe": 10.0, "lora": 10.0},

@@ -17,9 +17,11 @@ from noisybench.mitigations._transition import estimate_transitions
 from noisybench.mitigations.backward_correction import backward_cross_entropy
 from noisybench.mitigations.bootstrapping import Bootstrapping, bootstrapped_cross_entropy
 from noisybench.mitigations.co_teaching import CoTeaching
+from noisybench.mitigations.co_teaching_plus import CoTeachingPlus
 from noisybench.mitigations.elr import ELR
 from noisybench.mitigations.forward_correction import forward_cross_entropy
 from noisybench.mitigations.gce import generalized_cross_entropy
+from noisybench.mitigations.jocor import JoCoR
 from noisybench.mitigations.label_smoothing import LabelSmoothing
 from noisybench.mitigations.mixup import Mixup
 from noisybench.mitigations.sce import reverse_cross_entropy
@@ -190,6 +192,45 @@ def test_co_teaching_exchanges_small_loss_examples(epoch: int, kept: int) -> Non
         chosen = sorted(range(10), key=lambda row, other=other: losses[other][row])[:kept]
         wanted += sum(losses[own][row] for row in chosen) / kept
     assert found == pytest.approx(wanted)
+
+
+def test_co_teaching_plus_uses_disagreeing_examples_after_the_warm_up() -> None:
+    first, second = scores(1, 10), scores(2, 10)
+    second[:4] = first[:4]
+    disagreeing = [row for row in range(10) if first[row].argmax() != second[row].argmax()]
+    assert 4 <= len(disagreeing) < 7
+    mitigation = CoTeachingPlus(forget_rate=0.5, ramp_epochs=1, warmup_epochs=2, loss_input="scores")
+    plain = CoTeaching(forget_rate=0.5, ramp_epochs=1)
+    task = ConstantTask(first, second, epoch=1)
+    close(mitigation.loss(task, batch(10)), plain.loss(task, batch(10)))
+    losses = [functional.cross_entropy(each, batch(10).observed, reduction="none").tolist() for each in (first, second)]
+    kept, wanted = len(disagreeing) // 2, 0.0
+    for own, other in ((0, 1), (1, 0)):
+        chosen = sorted(disagreeing, key=lambda row, other=other: losses[other][row])[:kept]
+        wanted += sum(losses[own][row] for row in chosen) / kept
+    found = mitigation.loss(ConstantTask(first, second, epoch=2), batch(10)).mean().item()
+    assert found == pytest.approx(wanted)
+
+
+def test_co_teaching_plus_learns_nothing_where_the_networks_agree() -> None:
+    logits = scores(1).float().requires_grad_()
+    mitigation = CoTeachingPlus(forget_rate=0.2, ramp_epochs=1, warmup_epochs=0)
+    loss = mitigation.loss(ConstantTask(logits, logits.detach(), epoch=3), batch()).sum()
+    assert loss.item() == 0
+    assert not torch.autograd.grad(loss, logits)[0].any()
+
+
+@pytest.mark.parametrize("reg_weight", [0.0, 0.7])
+def test_jocor_by_hand(reg_weight: float) -> None:
+    first, second = scores(1, 10), scores(2, 10)
+    mitigation = JoCoR(forget_rate=0.4, ramp_epochs=1, reg_weight=reg_weight)
+    found = mitigation.loss(ConstantTask(first, second, epoch=1), batch(10)).mean().item()
+    losses = []
+    for row, (p, q) in enumerate(zip(probabilities(first), probabilities(second), strict=True)):
+        label = int(batch(10).observed[row])
+        agreement = sum(a * math.log(a / b) + b * math.log(b / a) for a, b in zip(p, q, strict=True))
+        losses.append((1 - reg_weight) * -(math.log(p[label]) + math.log(q[label])) + reg_weight * agreement)
+    assert found == pytest.approx(sum(sorted(losses)[:6]) / 6, rel=1e-5)
 
 
 def test_elr_by_hand_over_two_epochs() -> None:
