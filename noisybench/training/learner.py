@@ -103,6 +103,10 @@ class Learner(Protocol):
         """Return raw inputs as networks take them, on the training device."""
         ...
 
+    def draw(self, count: int) -> Batch:
+        """Return a batch of random training examples, drawn with replacement from those that are not left out."""
+        ...
+
     def autocast(self) -> Any:
         """Return a context manager that runs forward passes in the budget's precision."""
         ...

@@ -99,6 +99,26 @@ class EpochSampler:
         ]
         return batches[:steps]
 
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Return random positions, drawn with replacement from the selected examples.
+
+        Args:
+            count: number of positions.
+            generator: random numbers on the device of the targets.
+
+        Example:
+            >>> data = TrainingSet(torch.zeros(4, 1, 8, 8), torch.tensor([0, 1, 0, 1]), num_classes=2)
+            >>> sampler = EpochSampler(data, batch_size=2, seed=0)
+            >>> sampler.weights = torch.tensor([0.0, 1.0, 0.0, 1.0])
+            >>> set(sampler.draw(20, torch.Generator().manual_seed(0)).tolist())
+            {1, 3}
+        """
+        device = self.training_set.targets.device
+        if self.weights is None:
+            return torch.randint(len(self.training_set), (count,), generator=generator, device=device)
+        selected = torch.nonzero(self.weights > 0).squeeze(1)
+        return selected[torch.randint(len(selected), (count,), generator=generator, device=device)]
+
     def mean_loss(self, losses: Tensor, batch: Batch) -> Tensor:
         """Return the weighted mean of (B,) losses over the labels that exist.
 

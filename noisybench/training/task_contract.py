@@ -18,6 +18,7 @@ from noisybench.training.batch import Batch, BatchPlan
 from noisybench.training.deployment import Deployable
 from noisybench.training.evaluator import Evaluator
 from noisybench.training.learner import Outputs
+from noisybench.training.sampler import EpochSampler
 from noisybench.training.stack import Stack
 from noisybench.training.training_set import TrainingSet
 
@@ -44,6 +45,8 @@ class TaskContract(Deployable, pytorch_lightning.LightningModule, abc.ABC):
     budget: Budget
     stack: Stack
     training_set: TrainingSet
+    sampler: EpochSampler
+    generator: torch.Generator
     cache: dict[Any, Any]
     networks: nn.ModuleList
 
@@ -80,6 +83,10 @@ class TaskContract(Deployable, pytorch_lightning.LightningModule, abc.ABC):
     @abc.abstractmethod
     def batches(self, steps: Sequence[BatchPlan]) -> Iterator[Batch]:
         """Yield the augmented batch of every step, on the training device."""
+
+    def draw(self, count: int) -> Batch:
+        """Return a batch of random training examples, drawn with replacement from those that are not left out."""
+        return next(iter(self.batches([BatchPlan(self.sampler.draw(count, self.generator))])))
 
     @abc.abstractmethod
     def logits(self, inputs: Any, network: int | None = None) -> Tensor:
