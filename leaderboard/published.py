@@ -14,6 +14,7 @@ from noisybench.records.schema import RunRecord
 METHODS = {
     "cross_entropy": ("CE",),
     "label_smoothing": ("Positive-LS",),
+    "gls": ("Negative-LS",),
     "mixup": ("Mixup",),
     "bootstrapping": ("Bootstrap",),
     "gce": ("GCE",),
@@ -23,6 +24,9 @@ METHODS = {
     "co_teaching": ("Co-teaching",),
     "co_teaching_plus": ("Co-teaching+",),
     "jocor": ("JoCoR",),
+    "cores2": ("CORES",),
+    "f_divergence": ("F-div",),
+    "peer_loss": ("Peer Loss",),
     "elr": ("ELR", "ELR(cosine)"),
     "dividemix": ("DivideMix",),
     "pls": ("PLS",),

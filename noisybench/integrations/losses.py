@@ -29,7 +29,7 @@ from noisybench.integrations._stack_loss import OWN_LOOP, Reduction, StackLoss
 from noisybench.integrations._stacks import NOT_LOSSES
 
 __all__ = [
-    "ELR", "GCE", "SCE", "BackwardCorrection", "Bootstrapping", "CrossEntropy", "DiceLoss", "ForwardCorrection", "Indexed",
+    "ELR", "GCE", "GLS", "SCE", "BackwardCorrection", "Bootstrapping", "CrossEntropy", "DiceLoss", "ForwardCorrection", "Indexed",
     "LabelSmoothing", "NoiseRobustDice", "StackLoss", "TLoss", "TrimmedLoss", "estimate_transition", "mixup",
 ]  # fmt: skip
 
@@ -77,10 +77,11 @@ class NamedLoss(StackLoss):
         """Show the parameters of the mitigation, with their defaults, in ``help()`` and in editors."""
         own = [each for each in inspect.signature(NamedLoss.__init__).parameters.values() if each.name != "self"][:-1]
         schema: Schema = get_entry("mitigations", cls.mitigation).schema
+        own_loop = OWN_LOOP if "matrix" in schema.fields else {}
         declared = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=spec.default, annotation=kind)
             for name, (kind, spec) in schema.fields.items()
-            if name not in ("preset", *OWN_LOOP)
+            if name not in ("preset", *own_loop)
         ]
         setattr(cls, "__signature__", inspect.Signature([*declared, *own]))  # noqa: B010, not declared by `type`
 
@@ -154,6 +155,17 @@ class LabelSmoothing(NamedLoss):
     """
 
     mitigation = "label_smoothing"
+
+
+class GLS(NamedLoss):
+    """Label smoothing with a rate that may be negative (Wei et al. 2021); call `next_epoch` after each epoch of a warm-up.
+
+    >>> import torch
+    >>> GLS(smoothing=-1.0, warmup_epochs=0)(torch.tensor([[2.0, 0.0]]), torch.tensor([0]))
+    tensor(-0.8731)
+    """
+
+    mitigation = "gls"
 
 
 class ForwardCorrection(NamedLoss):

@@ -18,14 +18,17 @@ from noisybench.mitigations.backward_correction import BackwardCorrection
 from noisybench.mitigations.bootstrapping import Bootstrapping
 from noisybench.mitigations.co_teaching import CoTeaching
 from noisybench.mitigations.co_teaching_plus import CoTeachingPlus
+from noisybench.mitigations.cores2 import CORES2
 from noisybench.mitigations.forward_correction import ForwardCorrection
 from noisybench.mitigations.gce import GCE
+from noisybench.mitigations.gls import GLS
 from noisybench.mitigations.jocor import JoCoR
 from noisybench.mitigations.label_smoothing import LabelSmoothing
 from noisybench.mitigations.mixup import Mixup
 from noisybench.mitigations.sce import SCE
 from noisybench.training.batch import Batch, cross_entropy
 from noisybench.training.mitigation import Mitigation
+from noisybench.training.training_set import TrainingSet
 from tests.golden.vectors import Golden, load_golden
 
 
@@ -129,6 +132,38 @@ def test_jocor_is_the_authors(size: int) -> None:
         loss, gradient = loss_and_gradient(mitigation, logits, labels)
         assert loss.mean().item() == pytest.approx(golden[f"loss_{size}"][number], abs=1e-5)
         torch.testing.assert_close(gradient / size, golden.tensor(f"gradient_{size}")[number], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_cores2_is_the_authors(number: int) -> None:
+    golden = load_golden("cores2")
+    labels, epoch = golden.tensor("labels"), int(golden["epochs"][number])
+    logits = golden.tensor("logits")[number].requires_grad_()
+    mitigation, data = CORES2(), TrainingSet(torch.zeros(48, 1, 1, 1), labels, num_classes=5)
+    task: Any = SimpleNamespace(logits=lambda inputs: logits, current_epoch=epoch)
+    mitigation.prepare(task, data)
+    mitigation.state["prior"] = golden.tensor("prior")
+    loss = mitigation.loss(task, batch_of(labels, 5)).mean()
+    (gradient,) = torch.autograd.grad(loss, logits)
+    # The authors divide the learning rate by this factor, here the loss is divided by it.
+    factor = 1 + float(golden["weight"][number])
+    assert mitigation.regularizer_weight(epoch) == pytest.approx(factor - 1, abs=1e-12)
+    assert loss.item() * factor == pytest.approx(golden["loss"][number], abs=1e-5)
+    torch.testing.assert_close(gradient * factor, golden.tensor("gradient")[number], rtol=0, atol=1e-6)
+    torch.testing.assert_close(mitigation.state["sieve"].double(), golden.tensor("sieve")[number], rtol=0, atol=1e-5)
+    left_out = torch.bincount(labels[golden.tensor("kept")[number] == 0], minlength=5)
+    assert mitigation.state["left_out"].tolist() == left_out.tolist()
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100])
+def test_generalized_label_smoothing_is_the_authors(classes: int) -> None:
+    golden = load_golden("gls")
+    logits, labels = golden.tensor(f"logits_{classes}"), golden.tensor(f"labels_{classes}")
+    mitigations = [*(GLS(smoothing=rate, warmup_epochs=0) for rate in golden["rates"].tolist()), GLS(warmup_epochs=2)]
+    for number, mitigation in enumerate(mitigations):
+        loss, gradient = loss_and_gradient(mitigation, logits, labels)
+        assert loss.mean().item() == pytest.approx(golden[f"loss_{classes}"][number], abs=1e-5)
+        torch.testing.assert_close(gradient / 12, golden.tensor(f"gradient_{classes}")[number], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("number", range(3))

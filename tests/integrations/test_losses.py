@@ -54,7 +54,8 @@ def build_task(run: PreparedRun) -> Task:
 def loss_for(task: Task, name: str, parameters: dict[str, Any], run: PreparedRun) -> NamedLoss:
     """The loss with the parameters of a harness run; what its privileged information gives is given."""
     data = task.training_set
-    values = {key: value for key, value in parameters.items() if key not in OWN_LOOP}
+    own_loop = OWN_LOOP if "correction" in name else {}
+    values = {key: value for key, value in parameters.items() if key not in own_loop}
     if parameters.get("matrix") == "oracle":
         values["transition"] = run.labels.manifest["transition_matrix"]
     if name == "trimmed_loss":
@@ -86,7 +87,7 @@ def test_a_plain_loop_reaches_the_weights_of_the_harness(name: str, parameters: 
     for epoch in range(EPOCHS):
         cast(Any, plain.trainer).current_epoch = epoch
         plain.on_train_epoch_start()
-        if epoch == parameters.get("warmup_epochs"):
+        if "correction" in name and epoch == parameters.get("warmup_epochs"):
             observed = plain.training_set.targets
             with warnings.catch_warnings(action="ignore"):
                 loss.set_transition(

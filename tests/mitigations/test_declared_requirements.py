@@ -30,7 +30,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "feature_stage": {"lsa": 1},
     "lr_multiplier": {"linear_probe": 10.0, "lora": 10.0},
     "keep_step_count": {},
-    "per_sample_state": dict.fromkeys(("dividemix", "elr", "lsa", "pls"), True),
+    "per_sample_state": dict.fromkeys(("cores2", "dividemix", "elr", "lsa", "pls"), True),
     "follows_mixing": {"elr": True},
     "mixes_samples": dict.fromkeys(("dividemix", "lsa", "mixup", "pls"), True),
     "trains_copies": {"ensemble": True},
@@ -38,7 +38,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "replaces_classifier": dict.fromkeys(("knn", "mahalanobis", "spectral_truncation"), True),
     "distributed_state": {
         "adele": {"counts": "sum"}, "elr": {"targets": "gather"},
-        "bootstrapping": {}, "cross_entropy": {}, "gce": {}, "label_smoothing": {}, "sce": {},
+        "bootstrapping": {}, "cross_entropy": {}, "gce": {}, "gls": {}, "label_smoothing": {}, "sce": {},
     },
 }  # fmt: skip
 """Requirements of mitigations with their defaults that are not those of a plain loss."""

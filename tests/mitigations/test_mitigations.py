@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,17 @@ from noisybench.mitigations.backward_correction import backward_cross_entropy
 from noisybench.mitigations.bootstrapping import Bootstrapping, bootstrapped_cross_entropy
 from noisybench.mitigations.co_teaching import CoTeaching
 from noisybench.mitigations.co_teaching_plus import CoTeachingPlus
+from noisybench.mitigations.cores2 import CORES2
 from noisybench.mitigations.elr import ELR
 from noisybench.mitigations.forward_correction import forward_cross_entropy
 from noisybench.mitigations.gce import generalized_cross_entropy
+from noisybench.mitigations.gls import GLS
 from noisybench.mitigations.jocor import JoCoR
 from noisybench.mitigations.label_smoothing import LabelSmoothing
 from noisybench.mitigations.mixup import Mixup
 from noisybench.mitigations.sce import reverse_cross_entropy
 from noisybench.training.batch import Batch
+from noisybench.training.training_set import TrainingSet
 
 CLASSES = 4
 
@@ -231,6 +235,39 @@ def test_jocor_by_hand(reg_weight: float) -> None:
         agreement = sum(a * math.log(a / b) + b * math.log(b / a) for a, b in zip(p, q, strict=True))
         losses.append((1 - reg_weight) * -(math.log(p[label]) + math.log(q[label])) + reg_weight * agreement)
     assert found == pytest.approx(sum(sorted(losses)[:6]) / 6, rel=1e-5)
+
+
+def test_cores2_leaves_out_examples_and_follows_the_classes_of_the_others() -> None:
+    logits, mitigation = torch.full((6, CLASSES), -1.0), CORES2(reg_weight=1.0, warmup_epochs=0, sieve_epoch=1)
+    # Confident in class 0 everywhere: the labels 0 of examples 0 and 4 have a small loss, all others a large one.
+    logits[:, 0] = 3.0
+    data = TrainingSet(torch.zeros(6, 1, 1, 1), batch().observed, CLASSES)
+    task: Any = ConstantTask(logits, epoch=1)
+    task.budget = SimpleNamespace(epochs=9)
+    mitigation.prepare(task, data)
+    close(mitigation.state["prior"], [2 / 6, 2 / 6, 1 / 6, 1 / 6])
+    mitigation.on_epoch_start(task)
+    loss = mitigation.loss(task, batch())
+    assert (loss != 0).tolist() == [True, False, False, False, True, False]
+    assert mitigation.detectors(task, data)["sieve"].flagged.tolist() == [False, True, True, True, False, True]
+    mitigation.on_epoch_end(task)
+    close(mitigation.state["prior"], [1.0, 0.0, 0.0, 0.0])
+    assert mitigation.diagnostics["left_out"] == pytest.approx(4 / 6)
+
+
+def test_generalized_label_smoothing_by_hand() -> None:
+    mitigation = GLS(smoothing=-0.6, warmup_epochs=1)
+    by_class = [[-math.log(p) for p in row] for row in probabilities(scores())]
+    close(
+        mitigation.loss(ConstantTask(scores(), epoch=0), batch()),
+        [row[number % CLASSES] for number, row in enumerate(by_class)],
+    )
+    close(
+        mitigation.loss(ConstantTask(scores(), epoch=1), batch()),
+        [1.6 * row[number % CLASSES] - 0.6 * sum(row) / CLASSES for number, row in enumerate(by_class)],
+    )
+    assert "no lower bound" in mitigation.explain_divergence()
+    assert not GLS(smoothing=0.1).explain_divergence()
 
 
 def test_elr_by_hand_over_two_epochs() -> None:
