@@ -12,6 +12,7 @@ import numpy as np
 from noisybench.config.papers import all_papers
 from noisybench.leaderboard.code_selection import select_code
 from noisybench.leaderboard.measurements import Measurement
+from noisybench.leaderboard.method_names import names_to_markdown
 from noisybench.leaderboard.protocol import result_differences
 from noisybench.leaderboard.published import METHODS, PublishedResult, all_published, find_published
 from noisybench.records.codes import Code
@@ -176,7 +177,7 @@ def grouped(reproductions: Iterable[Reproduction]) -> list[dict[str, Any]]:
     Example:
         >>> group = grouped(reproduce([]))[0]
         >>> group["title"], group["counts"], group["measured"]
-        ('KlemenVovk/noisy-labels', {'not run': 160}, [])
+        ('KlemenVovk/noisy-labels', {'not run': 200}, [])
     """
     groups: dict[str, list[Reproduction]] = {}
     for reproduction in reproductions:
@@ -227,7 +228,8 @@ def to_markdown(reproductions: list[Reproduction]) -> str:
         "another budget and counts as not run. Ours: mean ± standard deviation (seeds). Difference: ours minus published,",
         f"in standard deviations of the two together; results within {TOLERANCE:g} match. Measured results come first, with the",
         "known differences of our runs from the published protocol, such as copies of the images. Sources are in",
-        f"`leaderboard/published.csv`, with {num_others} further results of methods that are not implemented.",
+        f"`leaderboard/published.csv`, with {num_others} further results of methods that are not implemented; the names of",
+        "all methods are at the [end](#names-of-methods).",
         "",
         ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) + ".",
         "",
@@ -235,4 +237,4 @@ def to_markdown(reproductions: list[Reproduction]) -> str:
         "|" + " --- |" * len(COLUMNS),
     ]
     lines += ["| " + " | ".join(row) + " |" for row in text_rows(reproductions)]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *names_to_markdown()]) + "\n"
