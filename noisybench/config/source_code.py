@@ -184,6 +184,7 @@ def module_code(module: str) -> str:
     return digest
 
 
+@functools.cache
 def _is_neutral(module: str) -> bool:
     parts = module.split(".")
     return any(".".join(parts[: count + 1]) in NEUTRAL_ROOMS for count in range(len(parts)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -294,8 +295,7 @@ class RunRecord:
             True
         """
         # Refused before the fields are read, since another format would fail with a confusing error or be misread.
-        if data.get("format") != RECORD_FORMAT:
-            raise ValueError(f"expected record format {RECORD_FORMAT}, but got {data.get('format', 1)}")
+        check_format(data)
         return cls(
             **{
                 **data,
@@ -305,3 +305,19 @@ class RunRecord:
                 "probes": [ProbeRow.from_dict(fields) for fields in data["probes"]],
             }
         )
+
+
+def check_format(data: Mapping[str, Any]) -> None:
+    """Check that the data of a record have the format of this version.
+
+    Raises:
+        ValueError: the record has another format.
+
+    Example:
+        >>> check_format({"format": RECORD_FORMAT})
+        >>> check_format({"format": 1})
+        Traceback (most recent call last):
+        ValueError: expected record format 4, but got 1
+    """
+    if data.get("format") != RECORD_FORMAT:
+        raise ValueError(f"expected record format {RECORD_FORMAT}, but got {data.get('format', 1)}")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Iterator
 from typing import Any
 
 from pydantic_core import from_json
 
-from noisybench.records.schema import EpochRow, RunRecord
+from noisybench.records.schema import EpochRow, RunRecord, check_format
 
 SCORES = (
     "train_score", "noisy_val_score", "clean_val_score", "test_score", "test_balanced_accuracy",
@@ -24,9 +25,10 @@ BUDGET_FIELDS = ("network", "epochs", "batch_size", "optimizer", "learning_rate"
 
 @functools.cache
 def _adapter() -> Any:
-    from pydantic import TypeAdapter
+    from pydantic import ConfigDict, TypeAdapter
 
-    return TypeAdapter(RunRecord)
+    # A list, because Pydantic lets only other types than dataclasses have a configuration here; its items inherit it.
+    return TypeAdapter(list[RunRecord], config=ConfigDict(extra="forbid"))
 
 
 def parse_record(data: bytes) -> RunRecord:
@@ -48,16 +50,15 @@ def parse_record(data: bytes) -> RunRecord:
         raise ValueError(f"it is no JSON ({error})") from None
     if not isinstance(content, dict):
         raise ValueError(f"expected a JSON object, but got {type(content).__name__}")
+    # First, because the number of the format says more than the first field that differs.
+    check_format(content)
+    record: RunRecord
     try:
-        # First, because it checks the format, whose number says more than the first field that differs.
-        record = RunRecord.from_dict(content)
-        _adapter().validate_json(data, strict=True)
+        (record,) = _adapter().validate_json(b"[" + data + b"]", strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        location = ".".join(map(str, first["loc"]))
+        location = ".".join(map(str, first["loc"][1:]))
         raise ValueError(f"{location}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
-    except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"its fields are not those of a record ({error})") from None
     problem = next(_problems(record), None)
     if problem is not None:
         raise ValueError(problem)
@@ -94,11 +95,13 @@ def _problems(record: RunRecord) -> Iterator[str]:
         yield "manifest.noise: lacks its convention"
 
 
+_scores = operator.attrgetter(*SCORES)
+
+
 def _row_problems(row: EpochRow) -> Iterator[str]:
     if row.epoch < 0:
         yield f"rows: epoch {row.epoch} is negative"
-    for name in SCORES:
-        value = getattr(row, name)
+    for name, value in zip(SCORES, _scores(row), strict=True):
         # A class may be absent from the training masks, whose mean is then undefined.
         undefined = name == "train_score" and math.isnan(value)
         if value is not None and not undefined and not 0 <= value <= 1:
