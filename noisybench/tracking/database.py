@@ -41,10 +41,13 @@ def database_state(path: Path) -> State:
         ``unfinished`` if its creation was interrupted, by whatever program, so that it has no experiments and no runs.
 
     Raises:
-        UserError: the file is damaged, or belongs to another program.
+        UserError: the file is damaged, belongs to another program, or is in a folder that cannot be searched.
     """
-    if not path.is_file():
-        return "missing"
+    try:
+        if not path.is_file():
+            return "missing"
+    except PermissionError as error:
+        raise UserError(_not_readable(path, error)) from None
     try:
         tables = filled_tables(path)
     except sqlite3.Error as error:
@@ -61,6 +64,11 @@ def database_state(path: Path) -> State:
 
 def _not_readable(path: Path, error: Exception) -> str:
     text = str(error)
+    if isinstance(error, PermissionError):
+        return (
+            f"the store {path} cannot be reached ({error.strerror}: one of its folders cannot be searched); give yourself "
+            f"the permission to search them (chmod u+x FOLDER), or select another store with MLFLOW_TRACKING_URI"
+        )
     if "locked" in text:
         return f"the store {path} is locked by another process ({text}); end that process, then run the command again"
     if "not a database" in text or "malformed" in text or "corrupt" in text:

@@ -194,6 +194,19 @@ def test_a_read_only_folder_is_read_and_refused_for_writing(
         monkeypatch.chdir(workspace)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user for a moment")
+def test_a_folder_that_cannot_be_searched_is_named(store: Store, workspace: Path) -> None:
+    workspace.chmod(0o600)
+    (workspace / "mlflow.db").chmod(0o666)
+    try:
+        os.seteuid(65534)
+        with pytest.raises(UserError, match=r"mlflow.db cannot be reached \(Permission denied: .*chmod u\+x FOLDER"):
+            database_state(workspace / "mlflow.db")
+    finally:
+        os.seteuid(0)
+        workspace.chmod(0o700)
+
+
 @pytest.mark.parametrize(
     ("statements", "message"),
     [
