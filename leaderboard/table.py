@@ -112,7 +112,9 @@ class Setting:
         return (*self.joined, *self.other_code)
 
     def ranked_by(self, rule: str) -> Setting:
-        """Return the same rows, in the same order, with the ranking by another selection rule."""
+        """Return the same rows, in the same order, with the ranking by a selection rule."""
+        if rule == self.rule:
+            return self
         return replace(self, rule=rule, ranking=rank_rows(self.description, self.rows, rule, self.test))
 
 

@@ -6,11 +6,13 @@ import dataclasses
 import json
 import sys
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from noisybench.cli.app import main
+from noisybench.leaderboard import table
 from noisybench.leaderboard.board import BoardCache, build_board
 from noisybench.leaderboard.measurements import (
     Measurement,
@@ -19,7 +21,12 @@ from noisybench.leaderboard.measurements import (
     measure_valid,
     without_record,
 )
+from noisybench.leaderboard.pair_model import Test
+from noisybench.leaderboard.setting_description import SettingDescription
+from noisybench.leaderboard.statistics import Ranking
+from noisybench.leaderboard.table import StackRow
 from noisybench.leaderboard.text_tables import to_csv
+from noisybench.leaderboard.verdict import RANKING_RULES
 from noisybench.records.schema import RunRecord
 from noisybench.runs import runner
 from noisybench.tracking.store import Store
@@ -70,6 +77,20 @@ def test_only_what_has_changed_is_read_again(store: Store, monkeypatch: pytest.M
     keep(store, record(seed=7, label_set="c" * 64))
     assert boards.board() is not first
     assert read == ["c"] * 3, "the other setting was kept"
+
+
+def test_a_setting_is_ranked_once_by_each_rule(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for each in example_records():
+        keep(store, each)
+    ranked, plain = list[str](), table.rank_rows
+
+    def counted(description: SettingDescription, rows: Sequence[StackRow], rule: str, test: Test) -> Ranking:
+        ranked.append(rule)
+        return plain(description, rows, rule, test)
+
+    monkeypatch.setattr(table, "rank_rows", counted)
+    BoardCache(store).board()
+    assert sorted(ranked) == sorted(RANKING_RULES)
 
 
 def test_what_is_in_no_table_is_reported(store: Store) -> None:
