@@ -7,17 +7,22 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from noisybench.config.resolve import resolve
 from noisybench.errors import UserError
 from noisybench.records.schema import RunRecord
 from noisybench.records.validation import parse_record
 from noisybench.tracking.connection import PREFIX, Connection
 from noisybench.tracking.database import EXPERIMENT, create_database, database_state, insert_run
-from noisybench.tracking.presentation import parameters
+from noisybench.tracking.presentation import dataset_input, descriptive_tags, parameters, run_name
 from noisybench.tracking.store import ActiveRun, Store, _truncate
 from noisybench.utils.files import sync_folder
 from noisybench.utils.locks import exclusive
 from noisybench.utils.sqlite import opened, set_aside_database
+
+if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput
 
 
 def database_problem(path: Path) -> str | None:
@@ -69,12 +74,14 @@ def remake_database(store: Store) -> tuple[Path | None, int]:
 
 
 def _restore(store: Store, run_id: str, record: RunRecord) -> None:
-    """Add a run with its former id to the database; its files stay where they are."""
+    """Add a run with its former id to the database; its files stay where they are.
+
+    Its suite is in no record: the run is restored outside of one.
+    """
     from mlflow.entities import Param, RunTag
 
     connection, client = store.connection, store.connection.client
     start_time = max(0, record.rows[0].time - int(1000 * record.rows[0].seconds))
-    insert_run(client, connection.experiment, run_id, connection.artifact_uri(run_id), record.title, start_time)
     provenance = record.spec.get("provenance") or {}
     study_run = provenance.get("trial_of")
     tags = {
@@ -88,14 +95,32 @@ def _restore(store: Store, run_id: str, record: RunRecord) -> None:
         **{f"env.{name}": value for name, value in record.environment.items()},
         **({"trial_of": study_run} if study_run else {}),
     }
+    name, shown, datasets = _presentation(record)
+    insert_run(client, connection.experiment, run_id, connection.artifact_uri(run_id), name, start_time)
+    all_tags = {**shown, **{PREFIX + key: value for key, value in tags.items()}, "mlflow.runName": name}
     client.log_batch(
         run_id,
         params=[Param(key, _truncate(value)) for key, value in parameters(record.spec).items()],
-        tags=[RunTag(PREFIX + key, value) for key, value in tags.items()] + [RunTag("mlflow.runName", record.title)],
+        tags=[RunTag(key, value) for key, value in all_tags.items()],
     )
+    if datasets:
+        client.log_inputs(run_id, datasets)
     run = ActiveRun(store.connection, run_id)
     run.log_summary(record)
     client.update_run(run_id, status="FINISHED")
+
+
+def _presentation(record: RunRecord) -> tuple[str, dict[str, str], list[DatasetInput]]:
+    """Return the name, the descriptive tags and the dataset of a run.
+
+    Without a plug-in that it was trained with, its components have no names: it is shown by its title alone.
+    """
+    title = {f"{PREFIX}title": record.title}
+    try:
+        spec = resolve(record.spec)
+    except UserError:
+        return record.title, title, []
+    return run_name(spec), descriptive_tags(spec) | title, [dataset_input(spec, record.label_set)]
 
 
 def restore_experiment(connection: Connection) -> bool:

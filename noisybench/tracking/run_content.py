@@ -23,6 +23,18 @@ MAX_ENTRIES_PER_REQUEST = 100
 Entry = TypeVar("Entry")
 
 
+class DatasetContent(pydantic.BaseModel):
+    """A dataset of a run as MLflow stores it, with the tags that say what the run uses it for."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    name: str
+    digest: str
+    source_type: str
+    source: str
+    tags: dict[str, str]
+
+
 class RunContent(pydantic.BaseModel):
     """A run as MLflow stores it.
 
@@ -34,6 +46,7 @@ class RunContent(pydantic.BaseModel):
         tags: all tags.
         params: all parameters.
         metrics: values by name, each with its time in milliseconds since 1970 and its step.
+        datasets: datasets of the run.
 
     Example:
         >>> content = RunContent(name="gce", status="FINISHED", start_time=1, end_time=2, tags={}, params={},
@@ -51,6 +64,7 @@ class RunContent(pydantic.BaseModel):
     tags: dict[str, str]
     params: dict[str, str]
     metrics: dict[str, list[tuple[float, int, int]]]
+    datasets: list[DatasetContent] = []
 
     @property
     def parent(self) -> str | None:
@@ -76,7 +90,23 @@ def read_content(connection: Connection, run_id: str) -> RunContent:
         tags=dict(sorted(run.data.tags.items())),
         params=dict(sorted(run.data.params.items())),
         metrics={key: sorted(values, key=lambda value: value[1:]) for key, values in sorted(metrics.items())},
+        datasets=sorted(map(_dataset_content, run.inputs.dataset_inputs), key=lambda dataset: dataset.digest),
     )
+
+
+def _dataset_content(used: Any) -> DatasetContent:
+    dataset = used.dataset
+    tags = {tag.key: tag.value for tag in used.tags}
+    return DatasetContent(
+        name=dataset.name, digest=dataset.digest, source_type=dataset.source_type, source=dataset.source, tags=tags
+    )
+
+
+def _dataset_input(content: DatasetContent) -> Any:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    dataset: Any = Dataset(content.name, content.digest, content.source_type, content.source)
+    return DatasetInput(dataset, [InputTag(key, value) for key, value in content.tags.items()])
 
 
 def _metrics(connection: Connection, run: Any) -> Iterator[tuple[str, float, int, int]]:
@@ -114,7 +144,7 @@ def find_run(connection: Connection, run_id: str) -> tuple[str, str] | None:
 
 
 def start_content(connection: Connection, run_id: str, content: RunContent, ids: dict[str, str]) -> str:
-    """Add a run with its tags, parameters and metrics, and return its id. Its files and its status follow.
+    """Add a run with its tags, parameters, metrics and datasets, and return its id. Its files and its status follow.
 
     A run that an interrupted import has left is completed, since adding the same values again changes nothing.
 
@@ -150,6 +180,8 @@ def start_content(connection: Connection, run_id: str, content: RunContent, ids:
         client.log_batch(target, params=some_params)
     for some_metrics in _batches(metrics, MAX_METRICS_PER_REQUEST):
         client.log_batch(target, metrics=some_metrics)
+    if content.datasets:
+        client.log_inputs(target, [_dataset_input(dataset) for dataset in content.datasets])
     return target
 
 

@@ -59,8 +59,23 @@ def test_a_destroyed_store_is_made_again_from_the_records(
     restored = Store()
     assert {each.run_id: each.seed for each in restored.runs.records()} == runs
     assert restored.runs.is_finished(record(seed=0).identity)
-    metrics = restored.connection.client.get_run(next(iter(runs))).data.metrics
-    assert metrics["selection/last"] == record(seed=0).rows[-1].test_score
+    run = restored.connection.client.get_run(next(iter(runs)))
+    assert run.data.metrics["selection/last"] == record(seed=0).rows[-1].test_score
+    # People find it as before.
+    assert run.info.run_name == "gce · s0 · digits/pair_flip .4"
+    tags = {name: run.data.tags[f"noisybench.{name}"] for name in ("title", "setting", "dataset", "noise", "rate")}
+    assert list(tags.values()) == ["title", "digits · pair_flip(rate=0.4)", "digits", "pair_flip", "0.4"]
+    (data,) = run.inputs.dataset_inputs
+    assert data.dataset.digest == record().label_set[:36]
+
+
+def test_a_run_of_a_missing_plug_in_is_restored_by_its_title(store: Store, workspace: Path) -> None:
+    run_id = keep(store, record("not_installed", title="a stack of a plug-in"))
+    store.connection.client._tracking_client.store._dispose_engine()
+    (workspace / "mlflow.db").unlink()
+    assert any("1 finished run" in line for line in repairs())
+    (restored,) = Store().runs.list_runs("FINISHED")
+    assert (restored.run_id, restored.title) == (run_id, "a stack of a plug-in")
 
 
 def test_a_healthy_store_is_left_alone(store: Store, workspace: Path) -> None:

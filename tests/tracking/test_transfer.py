@@ -18,6 +18,7 @@ from noisybench.config.resolve import resolve
 from noisybench.runs import runner
 from noisybench.tracking.bundle_reader import Bundle
 from noisybench.tracking.equivalences import EquivalenceStore
+from noisybench.tracking.presentation import dataset_input
 from noisybench.tracking.store import Store
 from tests.conftest import copy_database
 from tests.leaderboard.test_board import keep
@@ -33,6 +34,8 @@ TABLES = {
     "latest_metrics": "run_uuid, key, timestamp, step, value, is_nan",
     "tags": "run_uuid, key, value",
     "params": "run_uuid, key, value",
+    "datasets": "name, digest, dataset_source_type, dataset_source",
+    "input_tags": "name, value",
 }
 """Columns of MLflow's tables that an import must restore."""
 
@@ -56,6 +59,7 @@ def add(store: Store, made: Any, start: int = 1_700_000_000_000) -> str:
     run_id = keep(store, made)
     tags = {"code": json.dumps(made.code, sort_keys=True), "stack": made.stack, "env.device": "a GPU"}
     client.log_batch(run_id, tags=[RunTag(f"noisybench.{name}", value) for name, value in tags.items()])
+    client.log_inputs(run_id, [dataset_input(resolve(made.spec), made.label_set)])
     client.log_batch(
         run_id,
         metrics=[Metric("system/gpu_0_utilization_percentage", 90.0 + i, start + 10_000 * i, i) for i in range(4)]
