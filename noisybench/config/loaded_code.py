@@ -40,6 +40,25 @@ def remember_modules(names: Iterable[str], before: SourceTree | None = None) -> 
             _known[name] = (module, source if before is None or before.source(name) == source else CHANGED)
 
 
+def code_of_class(component: type) -> dict[str, str]:
+    """Return the digests of the engine and of the module of a class, as they are in this process.
+
+    Args:
+        component: class of an auxiliary run that does not depend on the task or network of a run.
+
+    Example:
+        >>> from noisybench.training.auxiliary import AuxiliaryRun
+        >>> sorted(code_of_class(AuxiliaryRun))
+        ['class', 'engine']
+    """
+    return _loaded_tree().code({"class": component.__module__})
+
+
+def _loaded_tree() -> SourceTree:
+    """Return the source files of modules as they were loaded; modules that are loaded later have today's files."""
+    return SourceTree({name: source for name, (module, source) in _known.items() if sys.modules.get(name) is module})
+
+
 class LoadedCode:
     """Code of a run in this process, after the modules of its components are imported.
 
@@ -61,9 +80,7 @@ class LoadedCode:
 
     def __init__(self, spec: RunSpec) -> None:
         self._modules = modules_of_run(spec.task, spec.dataset, spec.noise, spec.mitigations, spec.budget)
-        loaded = {name: source for name, (module, source) in _known.items() if sys.modules.get(name) is module}
-        # Modules that are loaded later have the code of today's files.
-        self._tree = SourceTree(loaded)
+        self._tree = _loaded_tree()
         code = self._tree.code(self._modules)
         differing = [part for part in {**spec.code, **code} if spec.code.get(part) != code.get(part)]
         if differing:

@@ -20,6 +20,7 @@ from noisybench.data.noise_model import NoiseModel
 from noisybench.data.privileged import PrivilegedInfo, available_privileged_info
 from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.errors import UserError, shorten, show
+from noisybench.training.auxiliary import AuxiliaryCache, AuxiliaryUser
 from noisybench.training.distributed import has_batch_norm
 from noisybench.training.evaluator import as_tensor
 from noisybench.training.mitigation import public_name
@@ -30,7 +31,11 @@ from noisybench.training.training_set import TrainingSet, ValidationSet
 
 
 def prepare_run(
-    spec: RunSpec, dataset: Dataset | None = None, labels: LabelSet | None = None, trains_here: bool = True
+    spec: RunSpec,
+    dataset: Dataset | None = None,
+    labels: LabelSet | None = None,
+    trains_here: bool = True,
+    auxiliary_cache: AuxiliaryCache | None = None,
 ) -> PreparedRun:
     """Load the dataset, corrupt its labels, and check the stack against the setting.
 
@@ -39,8 +44,10 @@ def prepare_run(
         dataset: the run's dataset, if it is loaded already.
         labels: the run's label set, if it exists already.
         trains_here: False if another machine trains the run, so that the devices of this one do not matter.
+        auxiliary_cache: results of auxiliary runs of the noise model; by default those of the working folder.
 
     Raises:
+        Interrupted: the cache was asked to stop during an auxiliary run of the noise model.
         UserError: the run cannot be trained; all problems are listed.
 
     Example:
@@ -54,6 +61,8 @@ def prepare_run(
     task_class: type[Task] = get_entry("tasks", spec.task.name).load_class()
     tasks = [name for name in (spec.task.name, task_class.compatible_with) if name]
     refuse(_check_tasks(spec, noise, tasks))  # data of another kind could not be corrupted
+    if isinstance(noise, AuxiliaryUser) and auxiliary_cache is not None:
+        noise.auxiliary_cache = auxiliary_cache
     labels = labels or noise.apply(dataset)
     applied = labels.apply_to(dataset)
     stack = Stack([component.build() for component in spec.mitigations])
@@ -65,7 +74,8 @@ def prepare_run(
         problems += _check_local_devices(spec, network)
     refuse(problems)
     _hand_over_privileged_info(stack, info)
-    prepared = PreparedRun(spec, applied, labels, stack)
+    costs = noise.auxiliary_cache.costs if isinstance(noise, AuxiliaryUser) else []
+    prepared = PreparedRun(spec, applied, labels, stack, costs)
     refuse(_check_data(prepared, network) + _check_objective(prepared))
     return prepared
 

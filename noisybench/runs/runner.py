@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from noisybench.config.data_files import check_data
-from noisybench.config.loaded_code import LoadedCode
+from noisybench.config.loaded_code import LoadedCode, code_of_class
 from noisybench.config.spec import RunSpec
-from noisybench.errors import StoreUnavailable
+from noisybench.errors import Interrupted, StoreUnavailable
 from noisybench.records.schema import RunRecord
 from noisybench.runs.device_memory import explain_out_of_memory
 from noisybench.runs.environment import describe_environment
@@ -22,7 +22,7 @@ from noisybench.runs.row_uploader import RowUploader
 from noisybench.runs.run_folder import RunFolder
 from noisybench.runs.training import train
 from noisybench.tracking.store import ActiveRun, Store
-from noisybench.training.auxiliary import AUXILIARY_DIR, AuxiliaryCost
+from noisybench.training.auxiliary import AUXILIARY_DIR, AuxiliaryCache, AuxiliaryCost
 
 logger = logging.getLogger("noisybench")
 
@@ -60,7 +60,11 @@ def execute(spec: RunSpec, store: Store, report: ProgressCallback, stop: Callabl
             report("epoch", progress_event(record.rows, spec.budget.epochs))
             return _upload(run, record, folder)
         spec = _with_threads_of_checkpoint(spec, folder)
-        prepared = prepare_run(spec)
+        try:
+            cache = AuxiliaryCache(AUXILIARY_DIR, report, stop, code_of=code_of_class)
+            prepared = prepare_run(spec, auxiliary_cache=cache)
+        except Interrupted:  # during an auxiliary run of the noise model
+            return "stopped"
         # After the data are loaded: a record must not name other bytes than those that were trained on.
         check_data(spec)
         # Before the run is tracked: a failure under an identity that is never planned again would remain listed.

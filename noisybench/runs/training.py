@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import warnings
 from collections.abc import Callable
@@ -79,7 +80,8 @@ def train(
         if worker is None:
             RunFolder(folder).set_aside_checkpoint(str(error))
             # Prepared again, because mitigations may have loaded a part of their state.
-            prepared = prepare_run(spec, prepared.dataset, prepared.labels)
+            again = prepare_run(spec, prepared.dataset, prepared.labels)
+            prepared = dataclasses.replace(again, auxiliary_costs=prepared.auxiliary_costs)
             return train(prepared, folder, send, report, stop, auxiliary_folder, on_auxiliary)
     code.check_later_imports()
     return recorder
@@ -111,7 +113,7 @@ def _fit(task: Task, recorder: Recorder, folder: RunFolder, fabric: Fabric, stop
         # The result can be ignored, because the children of the module list are replaced in place.
         torch.nn.SyncBatchNorm.convert_sync_batchnorm(task.networks)  # type: ignore[no-untyped-call]
     # Before the checkpoint is restored: its costs include these, and replace them.
-    recorder.add_auxiliary_costs(task.auxiliary_cache.costs)
+    recorder.add_auxiliary_costs([*recorder.prepared.auxiliary_costs, *task.auxiliary_cache.costs])
     optimizer = task.configure_optimizers()
     trained_epochs = _restore(task, optimizer, recorder, folder)
     recorder.start(task)

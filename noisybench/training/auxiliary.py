@@ -19,6 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from noisybench.config.loaded_code import code_of_class
 from noisybench.config.spec import WORKSPACE
 from noisybench.errors import Interrupted, TrainingError
 from noisybench.utils.files import first_line, load_saved, saved_bytes, set_aside_with_note, write_atomically
@@ -218,3 +219,19 @@ class AuxiliaryCache:
         checkpoint.unlink(missing_ok=True)
         if self._on_trained is not None:
             self._on_trained(cost, run.cache_key, file)
+
+
+class AuxiliaryUser:
+    """Mixin of a noise model that needs auxiliary runs, which are trained when it is applied to a dataset.
+
+    Attributes:
+        auxiliary_cache: results of auxiliary runs, and their costs, which every run with these labels is charged.
+
+    Example:
+        >>> AuxiliaryUser().auxiliary_cache.costs
+        []
+    """
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        self.auxiliary_cache = AuxiliaryCache(code_of=code_of_class)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from noisybench.config.spec import RunSpec
 from noisybench.data.dataset import Dataset
 from noisybench.data.label_sets.label_set import LabelSet
+from noisybench.training.auxiliary import AuxiliaryCost
 from noisybench.training.stack import Stack
 
 
@@ -19,12 +21,14 @@ class PreparedRun:
         dataset: dataset with the label set applied.
         labels: label set.
         stack: mitigations, with the privileged information that they declare.
+        auxiliary_costs: costs of the auxiliary runs that the noise model needs.
     """
 
     spec: RunSpec
     dataset: Dataset
     labels: LabelSet
     stack: Stack
+    auxiliary_costs: Sequence[AuxiliaryCost] = ()
 
     @property
     def privileged(self) -> tuple[str, ...]:
