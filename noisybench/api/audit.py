@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from noisybench.api.audit_results import LabelAudit, MaskAudit
 from noisybench.api.trace_audit import TraceAudit
 from noisybench.audit.audit import audit_labels, describe_networks
+from noisybench.audit.folds import EpochCallback
 from noisybench.audit.in_memory import TITLE, in_memory_audit_input, in_memory_mask_input
 from noisybench.audit.inputs import AuditInput, load_audit_input, resolve_labels
 from noisybench.audit.masks.inputs import MaskAuditInput, load_mask_audit_input
 from noisybench.audit.masks.networks import train_fold_networks
 from noisybench.audit.masks.report import audit_masks
 from noisybench.audit.masks.report import describe_networks as describe_mask_networks
-from noisybench.audit.signals import EpochCallback
 from noisybench.audit.traces.decoders import describe_decoders
 from noisybench.audit.traces.inputs import (
     TRACE_TASKS,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from noisybench.audit.data_quality import measure_data_quality
 from noisybench.audit.findings import analyze
+from noisybench.audit.folds import EpochCallback
 from noisybench.audit.inputs import AuditInput
 from noisybench.audit.probe import probe_features, signals_of_predictions
 from noisybench.audit.report import AuditReport
-from noisybench.audit.signals import EpochCallback, collect_signals
+from noisybench.audit.signals import collect_signals
 from noisybench.leaderboard.measurements import with_builtin
 from noisybench.leaderboard.similar import similar_settings
 from noisybench.tracking.equivalences import recorded_equivalences

@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import adaptive_avg_pool2d
 
+from noisybench.audit.folds import draw_folds
 from noisybench.audit.predictions import hard_problem, in_sample_problem
 from noisybench.audit.reliability import measure_reliability
-from noisybench.audit.signals import CHUNK_SIZE, AuditSignals, draw_folds, neighbor_disagreement
+from noisybench.audit.signals import CHUNK_SIZE, AuditSignals, neighbor_disagreement
 from noisybench.data.lazy import Images
 from noisybench.errors import UserError
 

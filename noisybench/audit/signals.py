@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,33 +13,33 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from noisybench.audit.folds import (
+    EpochCallback,
+    draw_folds,
+    finished_fold,
+    fold_key,
+    prepare_device,
+    train_without_fold,
+)
 from noisybench.audit.inputs import AuditInput
 from noisybench.config.budget import Budget
 from noisybench.config.registry import get_entry
-from noisybench.config.source_code import SourceTree
 from noisybench.config.spec import WORKSPACE
 from noisybench.data.lazy import MemmapImages
-from noisybench.errors import UserError
 from noisybench.nn.features import stages
 from noisybench.training.batch import Batch, cross_entropy
 from noisybench.training.learner import Learner
-from noisybench.training.loop import train_epoch
 from noisybench.training.roles import LossFunction
 from noisybench.training.stack import Stack
 from noisybench.training.task import Task
 from noisybench.training.training_set import DiskTensor, TrainingSet
-from noisybench.utils.allocator import keep_freed_memory
-from noisybench.utils.files import load_saved, saved_bytes, write_atomically
-from noisybench.utils.seeds import Stream, torch_seed, use_deterministic_kernels
+from noisybench.utils.seeds import torch_seed
 
 NUM_NEIGHBORS = 20
 """Number of nearest examples whose labels are compared."""
 
 CHUNK_SIZE = 2048
 """Number of examples whose neighbors are searched at a time, which bounds the memory for similarities."""
-
-EpochCallback = Callable[[int, int, float], None]
-"""Function that receives fold, epoch and mean training loss after each epoch."""
 
 
 @dataclass(frozen=True)
@@ -111,11 +109,7 @@ def collect_signals(
     inputs = DiskTensor(images) if isinstance(images, MemmapImages) else torch.from_numpy(images)
     observed, class_names = torch.from_numpy(audit_input.observed), audit_input.class_names
     training_set = TrainingSet(inputs, observed, len(class_names), class_names=class_names)
-    execution = audit_input.spec.execution
-    device = torch.device("cuda" if torch.cuda.is_available() and execution.device != "cpu" else "cpu")
-    torch.set_num_threads(audit_input.spec.num_threads)
-    keep_freed_memory()
-    use_deterministic_kernels(device)
+    device = prepare_device(audit_input.spec)
     return cross_fit(training_set, audit_input.spec.budget, folds, seed, device, WORKSPACE / "audits", on_epoch)
 
 
@@ -140,22 +134,14 @@ def cross_fit(
         on_epoch: function that receives fold, epoch and mean training loss.
     """
     fold_of = draw_folds(len(training_set), folds, seed)
-    # Data, settings and code are part of the key: an audit of changed labels never reuses folds of the old ones.
-    network = get_entry("networks", budget.network.partition(":")[0])
-    modules = {"audit": __name__, "task": get_entry("tasks", "classification").module, "network": network.module}
-    code = SourceTree().code(modules)
-    cache_key = [training_set.inputs_digest, training_set.targets_digest, budget.identity(), folds, seed, code]
-    digest = hashlib.sha256(json.dumps(cache_key, sort_keys=True).encode()).hexdigest()[:20]
+    digest = fold_key(training_set, budget, folds, seed, __name__, "classification")
     size, num_classes = len(training_set), training_set.num_classes
     probabilities, margins, seen = np.zeros((size, num_classes)), np.zeros(size), np.zeros(size)
     neighbors: NDArray[np.float64] | None = np.zeros(size)
     for fold in range(folds):
         path, in_fold = cache_dir / f"{digest}-{fold}.pt", fold_of == fold
-        signals = load_saved(path, ("probabilities", "margin", "seen"))
-        if signals is None:
-            signals = _train_fold(training_set, budget, ~in_fold, seed, fold, device, on_epoch)
-            # Atomic, because the existence of the file marks the fold as finished.
-            write_atomically(path, saved_bytes(signals))
+        train = functools.partial(_train_fold, training_set, budget, fold_of, seed, fold, device, on_epoch)
+        signals = finished_fold(path, ("probabilities", "margin", "seen"), train)
         probabilities[in_fold] = signals["probabilities"].numpy()
         # Sums and step counts are stored rather than means, so that the mean over folds weights every step equally.
         margins += signals["margin"].numpy()
@@ -167,28 +153,10 @@ def cross_fit(
     return AuditSignals(probabilities, margins / np.maximum(seen, 1), neighbors, fold_of)
 
 
-def draw_folds(size: int, folds: int, seed: int) -> NDArray[np.int64]:
-    """Return the (N,) fold of each example; the same call gives the same folds.
-
-    Raises:
-        UserError: there are fewer examples than folds.
-
-    Example:
-        >>> sorted(draw_folds(7, 3, 0).tolist())
-        [0, 0, 0, 1, 1, 2, 2]
-    """
-    if folds > size:
-        raise UserError(f"--folds: {size} examples cannot be divided into {folds} folds")
-    fold_of = np.empty(size, dtype=np.int64)
-    # Fold sizes differ by at most one, and the named stream gives the same folds to a resumed audit.
-    fold_of[Stream("audit", seed).permutation(size)] = np.arange(size) % folds
-    return fold_of
-
-
 def _train_fold(
     training_set: TrainingSet,
     budget: Budget,
-    trained_on: NDArray[np.bool_],
+    fold_of: NDArray[np.int64],
     seed: int,
     fold: int,
     device: torch.device,
@@ -201,17 +169,12 @@ def _train_fold(
     )
     task.to(device)
     training_set.move_to(device)
-    # Held-out examples stay in the training set with weight 0, so that their positions are those of the whole set.
-    task.sampler.weights = torch.from_numpy(trained_on.astype(np.float32)).to(device)
     tracker.prepare(task, training_set)
     tracker.state = {name: values.to(device) for name, values in tracker.state.items()}
-    optimizer = task.configure_optimizers()
-    for epoch in range(budget.epochs):
-        train_epoch(task, optimizer, epoch)
-        on_epoch(fold, epoch, task.train_loss)
+    train_without_fold(task, fold_of, fold, on_epoch)
     feature_stages = stages(task.networks[0])
     outputs = task.evaluate(training_set.inputs, 0, len(feature_stages) - 1 if feature_stages else None)
-    held_out = torch.from_numpy(~trained_on).to(device)
+    held_out = torch.from_numpy(fold_of == fold).to(device)
     signals = {
         "probabilities": outputs.probabilities[held_out].double().cpu(),
         "margin": tracker.state["margin"].cpu(),

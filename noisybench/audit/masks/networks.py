@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,21 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from noisybench.audit.folds import EpochCallback, draw_folds, fold_key, prepare_device, train_tasks
 from noisybench.audit.masks.inputs import MaskAuditInput
-from noisybench.audit.signals import EpochCallback, draw_folds
 from noisybench.config.registry import get_entry
-from noisybench.config.source_code import SourceTree
-from noisybench.config.spec import WORKSPACE, RunSpec
+from noisybench.config.spec import WORKSPACE
 from noisybench.data.lazy import MemmapImages
-from noisybench.training.loop import train_epoch
 from noisybench.training.stack import Stack
 from noisybench.training.task import Task
 from noisybench.training.training_set import DiskTensor, TrainingSet
-from noisybench.utils.allocator import keep_freed_memory
-from noisybench.utils.files import load_saved, saved_bytes, write_atomically
-from noisybench.utils.seeds import torch_seed, use_deterministic_kernels
+from noisybench.utils.seeds import torch_seed
 
 
 @dataclass(frozen=True)
@@ -85,53 +78,16 @@ def train_fold_networks(
         class_names=audit_input.class_names,
         has_background=audit_input.has_background,
     )
-    device = torch.device("cuda" if torch.cuda.is_available() and spec.execution.device != "cpu" else "cpu")
-    torch.set_num_threads(spec.num_threads)
-    keep_freed_memory()
-    use_deterministic_kernels(device)
-    key = _cache_key(training_set, spec, folds, seed)
+    device = prepare_device(spec)
+    key = fold_key(training_set, spec.budget, folds, seed, __name__, "segmentation")
     training_set.move_to(device)
-    tasks = []
-    for fold in range(folds):
-        path = cache_dir / f"{key}-{fold}.pt"
+
+    def build(fold: int) -> Task:
         task: Task = get_entry("tasks", "segmentation").load_class()(
             spec.budget, torch_seed("audit masks", seed, fold), training_set, Stack([]), **spec.task.parameters
         )
         task.num_workers = spec.execution.num_workers
         task.to(device)
-        saved = load_saved(path, ("weights",))
-        if saved is None:
-            weights = _train(task, torch.from_numpy(fold_of != fold).to(device), fold, on_epoch)
-            # Atomic, because the existence of the file marks the fold as finished.
-            write_atomically(path, saved_bytes({"weights": weights}))
-        else:
-            task.networks.load_state_dict(saved["weights"])
-        tasks.append(task)
-    return FoldNetworks(tuple(tasks), fold_of)
+        return task
 
-
-def _train(task: Task, trained_on: Tensor, fold: int, on_epoch: EpochCallback) -> dict[str, Tensor]:
-    """Train the network of a task on some of its images; return its weights."""
-    # Held-out images stay in the training set with weight 0, so that their positions are those of the whole set.
-    task.sampler.weights = trained_on.float()
-    optimizer = task.configure_optimizers()
-    for epoch in range(task.budget.epochs):
-        train_epoch(task, optimizer, epoch)
-        on_epoch(fold, epoch, task.train_loss)
-    return {name: weights.cpu() for name, weights in task.networks.state_dict().items()}
-
-
-def _cache_key(training_set: TrainingSet, spec: RunSpec, folds: int, seed: int) -> str:
-    """Return a digest of everything that decides the weights: an audit of changed masks never reuses folds of the old ones."""
-    network = get_entry("networks", spec.budget.network.partition(":")[0])
-    modules = {"audit": __name__, "task": get_entry("tasks", "segmentation").module, "network": network.module}
-    content = [
-        training_set.inputs_digest,
-        training_set.targets_digest,
-        training_set.num_classes,
-        spec.budget.identity(),
-        folds,
-        seed,
-        SourceTree().code(modules),
-    ]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
+    return FoldNetworks(train_tasks(build, fold_of, folds, cache_dir / key, on_epoch), fold_of)

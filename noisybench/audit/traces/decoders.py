@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,21 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from noisybench.audit.signals import EpochCallback, draw_folds
+from noisybench.audit.folds import EpochCallback, draw_folds, fold_key, prepare_device, train_tasks
 from noisybench.audit.traces.inputs import TraceAuditInput
 from noisybench.config.budget import Budget
 from noisybench.config.registry import get_entry
-from noisybench.config.source_code import SourceTree
 from noisybench.config.spec import WORKSPACE
 from noisybench.data.targets import IGNORED, Tokens
 from noisybench.errors import UserError, show
-from noisybench.training.loop import train_epoch
 from noisybench.training.stack import Stack
 from noisybench.training.task import Task
 from noisybench.training.training_set import TrainingSet
-from noisybench.utils.allocator import keep_freed_memory
-from noisybench.utils.files import load_saved, saved_bytes, write_atomically
-from noisybench.utils.seeds import torch_seed, use_deterministic_kernels
+from noisybench.utils.seeds import torch_seed
 from noisybench.utils.text import counted
 
 MAX_CHARACTERS = 1200
@@ -162,33 +156,19 @@ def train_fold_decoders(
         class_names=tuple(data.trace_format.vocabulary),
         traces=data.trace_format,
     )
-    device = torch.device("cuda" if torch.cuda.is_available() and data.spec.execution.device != "cpu" else "cpu")
-    torch.set_num_threads(data.spec.num_threads)
-    keep_freed_memory()
-    use_deterministic_kernels(device)
-    key = _cache_key(training_set, budget, folds, seed)
+    device = prepare_device(data.spec)
+    key = fold_key(training_set, budget, folds, seed, __name__, "chain_of_thought")
     training_set.move_to(device)
-    tasks = []
-    for fold in range(folds):
-        path = cache_dir / f"{key}-{fold}.pt"
+
+    def build(fold: int) -> Task:
         task: Task = get_entry("tasks", "chain_of_thought").load_class()(
             budget, torch_seed("audit traces", seed, fold), training_set, Stack([]), **data.spec.task.parameters
         )
         task.to(device)
-        saved = load_saved(path, ("weights",))
-        if saved is None:
-            # Held-out traces have weight 0.
-            task.sampler.weights = torch.from_numpy(fold_of[covered] != fold).to(device).float()
-            optimizer = task.configure_optimizers()
-            for epoch in range(budget.epochs):
-                train_epoch(task, optimizer, epoch)
-                on_epoch(fold, epoch, task.train_loss)
-            saved = {"weights": {name: values.cpu() for name, values in task.networks.state_dict().items()}}
-            # Atomic, because the existence of the file marks the fold as finished.
-            write_atomically(path, saved_bytes(saved))
-        task.networks.load_state_dict(saved["weights"])
-        tasks.append(task)
-    return FoldDecoders(tuple(tasks), fold_of, prompts)
+        return task
+
+    tasks = train_tasks(build, fold_of[covered], folds, cache_dir / key, on_epoch)
+    return FoldDecoders(tasks, fold_of, prompts)
 
 
 def describe_decoders(data: TraceAuditInput, folds: int) -> str:
@@ -239,21 +219,3 @@ def _with_context(budget: Budget, length: int) -> Budget:
 def _length(tokens: Tokens) -> int:
     """Return the number of characters of the longest of some texts, at least 1."""
     return max(1, int((tokens != IGNORED).sum(1).max(initial=0)))
-
-
-def _cache_key(training_set: TrainingSet, budget: Budget, folds: int, seed: int) -> str:
-    """Return a digest of everything that decides the weights."""
-    modules = {
-        "audit": __name__,
-        "task": get_entry("tasks", "chain_of_thought").module,
-        "network": get_entry("networks", "decoder").module,
-    }
-    content = [
-        training_set.inputs_digest,
-        training_set.targets_digest,
-        budget.identity(),
-        folds,
-        seed,
-        SourceTree().code(modules),
-    ]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]

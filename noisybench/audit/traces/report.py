@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.audit.findings import precision_at
-from noisybench.audit.signals import EpochCallback
+from noisybench.audit.folds import EpochCallback
 from noisybench.audit.traces.decoders import describe_decoders, train_fold_decoders
 from noisybench.audit.traces.duplicates import TraceDuplicates, find_duplicates
 from noisybench.audit.traces.inputs import TraceAuditInput
