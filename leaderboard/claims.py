@@ -22,7 +22,7 @@ CLAIMS: dict[str, str] = {
     "rows.train_loss": "training loss",
     "rows.seconds": "seconds of each epoch",
     "rows.time": "date of each epoch",
-    "rows.test_loss": "loss on the test split of masks, whose probabilities are not submitted",
+    "rows.test_loss": "loss on the test split of masks and traces, whose probabilities are not submitted",
     "rows.noisy_val_loss": "loss on the validation split",
     "rows.prediction_changes": "changes of predicted classes from epoch to epoch, which the rule label_wave reads",
     "rows.detectors": "scores of the stack's detectors",
@@ -77,6 +77,7 @@ def check_claims(record: RunRecord, spec: RunSpec, kind: EvidenceKind) -> list[s
     for number, row in enumerate(record.rows):
         problems += [f"row {number}: {problem}" for problem in _check_row(row, spec, members, kind)]
         problems += [f"row {number}: {problem}" for problem in _check_diagnostics(row, spec, members, diagnostics)]
+        problems += [f"row {number}: {problem}" for problem in _check_amounts(row, diagnostics, kind)]
     problems += _outside("", vars(record), ["calibration_error"], 0, 1)
     if record.run_id:
         problems.append(f"run_id must be empty, but is {record.run_id!r}")
@@ -143,18 +144,24 @@ def _check_row(row: EpochRow, spec: RunSpec, members: list[str], kind: EvidenceK
 def _check_diagnostics(row: EpochRow, spec: RunSpec, members: list[str], of_evaluator: frozenset[str]) -> Iterator[str]:
     diagnostics = row.diagnostics
     shifts = {f"shift_accuracy.{name}" for name in spec.dataset.parameters.get("test_shifts") or ()}
+    shifts |= {f"shift_accuracy.width_{width}" for width in spec.dataset.parameters.get("ood_lengths") or ()}
     known = of_evaluator | (TRANSFER_DIAGNOSTICS if spec.task.name == "transfer" else set())
     for name in diagnostics:
         # The names that a mitigation reports are not declared, but start with its own.
         if name not in known and name not in shifts and name.partition(".")[0] not in members:
             yield f"diagnostics of no part of the run: {name[:60]!r}"
-    yield from _outside("diagnostics.", diagnostics, [*of_evaluator, *shifts], 0, 1)
+    yield from _outside("diagnostics.", diagnostics, shifts, 0, 1)
     mean = diagnostics.get("mean_shift_accuracy")
     accuracies = [value for name, value in diagnostics.items() if name.startswith("shift_accuracy.")]
     if mean is not None and not (
         accuracies and math.isclose(mean, math.fsum(accuracies) / len(accuracies), abs_tol=1e-6)
     ):
         yield "mean_shift_accuracy is not the mean of the accuracies under shift"
+
+
+def _check_amounts(row: EpochRow, of_evaluator: frozenset[str], kind: EvidenceKind) -> Iterator[str]:
+    yield from _outside("diagnostics.", row.diagnostics, sorted(of_evaluator - kind.amounts), 0, 1)
+    yield from _negative("diagnostics.", row.diagnostics, sorted(kind.amounts))
 
 
 def _check_probe(probe: ProbeRow, members: list[str]) -> Iterator[str]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from noisybench.errors import UserError
-from noisybench.leaderboard import class_evidence, mask_evidence
+from noisybench.leaderboard import class_evidence, mask_evidence, trace_evidence
 from noisybench.leaderboard.strict_files import MAX_ARRAY_BYTES, read_arrays, read_plain_file
-from noisybench.records.evidence import EVIDENCE_FILE, ClassEvidence, MaskEvidence, array_types
+from noisybench.records.evidence import EVIDENCE_FILE, ClassEvidence, MaskEvidence, TraceEvidence, array_types
 from noisybench.records.schema import RunRecord
 from noisybench.utils.text import printable
 
@@ -29,7 +29,8 @@ class EvidenceKind:
         check_shapes: returns which arrays of a record's evidence do not fit its dataset and label set.
         check_scores: returns which scores of a record do not follow from its evidence.
         recomputed_diagnostics: returns the diagnostics that follow from the evidence, for the names of the classes.
-        claimed_diagnostics: further diagnostics of the evaluator, which are fractions.
+        claimed_diagnostics: further diagnostics of the evaluator.
+        amounts: diagnostics of the evaluator that are no fractions.
         claims: keys of `claims.CLAIMS` that these runs make beside those that all runs make.
         counts_changes: whether the rows have prediction changes.
     """
@@ -41,6 +42,7 @@ class EvidenceKind:
     check_scores: Callable[..., list[str]]
     recomputed_diagnostics: Callable[[list[str]], frozenset[str]]
     claimed_diagnostics: frozenset[str] = frozenset()
+    amounts: frozenset[str] = frozenset()
     claims: frozenset[str] = frozenset()
     counts_changes: bool = False
 
@@ -84,6 +86,17 @@ EVIDENCE_KINDS = (
         mask_evidence.diagnostics,
         claims=frozenset({"calibration_error", "rows.test_loss"}),
     ),
+    EvidenceKind(
+        "exact_match",
+        ("chain_of_thought",),
+        TraceEvidence,
+        trace_evidence.check_shapes,
+        trace_evidence.check_scores,
+        trace_evidence.diagnostics,
+        claimed_diagnostics=trace_evidence.CLAIMED,
+        amounts=trace_evidence.AMOUNTS,
+        claims=frozenset({"rows.test_loss"}),
+    ),
 )
 """Kinds of evidence; runs of other tasks cannot be submitted."""
 
@@ -103,7 +116,7 @@ def not_submittable(task: str) -> str:
 
     Example:
         >>> not_submittable("my_task")
-        'only runs of classification, transfer and segmentation can be submitted, not of my_task'
+        'only runs of classification, transfer, segmentation and chain_of_thought can be submitted, not of my_task'
     """
     *others, last = (name for kind in EVIDENCE_KINDS for name in kind.tasks)
     return f"only runs of {', '.join(others)} and {last} can be submitted, not of {task}"

@@ -10,60 +10,54 @@ import torch
 from numpy.typing import NDArray
 
 from noisybench.data.dataset import Split
-from noisybench.data.targets import CLEAN, IN_DISTRIBUTION, UNKNOWN_STATUS, Tokens
-from noisybench.data.traces.formats import TraceCheck
+from noisybench.data.targets import CLEAN, IN_DISTRIBUTION, Tokens
+from noisybench.data.traces.packed_texts import pack_texts
 from noisybench.evaluation import metrics
 from noisybench.evaluation import traces as scores
-from noisybench.evaluation.detectors import score_detection, score_detector
+from noisybench.evaluation.detectors import score_detector
+from noisybench.evaluation.trace_references import ObservedTraces, ReferenceAnswers, score_validation
 from noisybench.plots.traces import render_trace_page
-from noisybench.records.evidence import Samples
-from noisybench.records.schema import Detection, RunRecord
+from noisybench.records.evidence import EVIDENCE_FILE, Samples, TraceEvidence
+from noisybench.records.schema import RunRecord
 from noisybench.training.evaluator import Evaluator
 from noisybench.training.learner import Learner
 from noisybench.training.prepared import PreparedRun
 
-MIN_LABEL_QUALITY = 1e-6
-"""Lower bound of the label quality in losses, which is stored in half precision."""
-
 
 class TraceEvaluator(Evaluator):
-    """Evaluator of traces: answers, steps, losses by token status, and detection of characters, steps and traces."""
+    """Evaluator of traces: answers, steps, losses by token status, and detection of characters, steps and traces.
+
+    Attributes:
+        test_by_epoch: responses to the test prompts at each row.
+        validation_by_epoch: responses to the validation prompts at each row.
+    """
 
     metric = "exact_match"
 
     def __init__(self, prepared: PreparedRun) -> None:
         super().__init__(prepared)
         assert self.dataset.trace_format is not None
-        self._format, train = self.dataset.trace_format, self.dataset.train
+        self._format = self.dataset.trace_format
+        self.test_by_epoch: list[list[str]] = []
+        self.validation_by_epoch: list[list[str]] = []
+        self._sampled: list[str] | None = None  # of the latest row of this process that was sampled
         self._final: dict[str, Any] = {}
-        self._has_status = self.label_status != UNKNOWN_STATUS
-        self._labeled = self.labels.target_kind.is_labeled(self.labels.train)
-        self._corrupted = (train.targets != self.labels.train).any(1)
-        self._error_spans = self.labels.error_spans.get("train")
-        self._token_status = (
-            scores.token_status_from_labels(self.label_status) if self._error_spans is None else self._error_spans
-        )
         # Observed traces stay the same, so that one re-execution before training serves all epochs.
-        checks = scores.check_responses(self._format, self._prompts(train), self._format.decode(self.labels.train))
-        self._incorrect_step_fraction = np.array([1 - check.num_correct_steps / len(check.steps) for check in checks])
-        spans = [(row, step.start, step.stop) for row, check in enumerate(checks) for step in check.steps]
-        # Empty steps have no mean loss.
-        self._spans = np.array([span for span in spans if span[2] > span[1]], dtype=np.int64).reshape(-1, 3)
-        self._step_status = scores.step_status(self._token_status, self._spans)
-        self._answers = {
-            name: self._reference_answers(split)
+        self._observed = ObservedTraces(self.dataset, self.labels)
+        self._references = {
+            name: ReferenceAnswers(self._format, split)
             for name, split in {"test": self.dataset.test, **self.dataset.shifted_tests}.items()
         }
 
-    def _prompts(self, split: Split) -> list[str]:
-        return self._format.decode(np.asarray(split.inputs[:][:, 0, 0]))
+    def state_dict(self) -> dict[str, Any]:
+        """Return the responses collected so far."""
+        by_epoch = {"test_by_epoch": self.test_by_epoch, "validation_by_epoch": self.validation_by_epoch}
+        return {**super().state_dict(), **by_epoch}
 
-    def _reference_answers(self, split: Split) -> list[str | None]:
-        pairs = zip(self._prompts(split), self._format.decode(split.targets), strict=True)
-        return [self._format.reference_answer(prompt, response) for prompt, response in pairs]
-
-    def _extract_answers(self, responses: list[str]) -> list[str | None]:
-        return [self._format.extract_answer(response) for response in responses]
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the responses that an interrupted run has collected."""
+        super().load_state_dict(state)
+        self.test_by_epoch, self.validation_by_epoch = state["test_by_epoch"], state["validation_by_epoch"]
 
     def move_to(self, device: torch.device) -> None:
         """Keep the prompts on the host; they are small."""
@@ -73,32 +67,32 @@ class TraceEvaluator(Evaluator):
 
     def evaluate_epoch(self, task: Learner, stage: str) -> dict[str, Any]:
         """Return scores of answers and characters, and detection of the current epoch."""
-        dataset, observed = self.dataset, self.labels.train
+        dataset, observed = self.dataset, self._observed
         responses = self._respond(task, dataset.test)
-        checks, is_correct = self._check("test", dataset.test, responses)
-        prediction = task.training_predictions().cpu().numpy()
-        label_quality = self.prepared.stack.label_quality(task, task.training_set).float().cpu().numpy()
-        losses = -np.log(np.clip(label_quality, MIN_LABEL_QUALITY, 1))
-        trace_losses = scores.mean_trace_losses(losses, self._labeled)
+        self.test_by_epoch.append(responses)
+        checks, is_correct = self._references["test"].check(responses)
+        prediction, label_quality = task.training_predictions().cpu().numpy(), self._label_quality(task)
+        # As it is stored, so that the scores follow from the evidence.
+        stored_quality = label_quality.astype(np.float32)
         diagnostics = scores.response_diagnostics(checks, responses)
-        diagnostics |= scores.losses_by_status(losses, self._token_status, self._labeled)
         # A second generation of all test responses, so only after the last epoch.
         if task.current_epoch + 1 == task.budget.epochs:
-            _, sampled_correct = self._check("test", dataset.test, self._sample(task))
+            self._sampled = self._sample(task)
+            sampled_correct = self._references["test"].check(self._sampled)[1]
             diagnostics["exact_match_sampled"] = float(np.mean(sampled_correct))
-        diagnostics |= self._shift_accuracy(task) | self._selection(task)
-        diagnostics |= scores.score_execution(trace_losses, self._incorrect_step_fraction, self._corrupted)
+        diagnostics |= self._shift_accuracy(task) | self._selection(task) | observed.diagnostics(stored_quality)
         has_validation = len(self.validation) > 0
+        self.validation_by_epoch.append(self._respond(task, dataset.validation) if has_validation else [])
         return {
             **scores.score_token_predictions(
-                prediction, dataset.train.targets, observed, self.label_status, self._labeled
+                prediction, dataset.train.targets, self.labels.train, self.label_status, observed.labeled
             ),
-            **self._validate(task),
+            **score_validation(self._format, self.validation_by_epoch[-1], dataset.validation, self.labels),
             "noisy_val_loss": self._loss(task, self.validation, self.labels.validation) if has_validation else None,
             "test_score": float(np.mean(is_correct)),
             "test_loss": self._loss(task, self.test, dataset.test.targets),
-            "noise_auroc": self._detection(label_quality).auroc,
-            "detectors": self._score_detectors(task, losses, trace_losses),
+            "noise_auroc": observed.detection(stored_quality).auroc,
+            "detectors": self._score_detectors(task, stored_quality),
             "diagnostics": diagnostics,
         }
 
@@ -107,16 +101,16 @@ class TraceEvaluator(Evaluator):
         corrected = self.prepared.stack.corrected_labels(task, task.training_set)
         labels = task.training_set.targets if corrected is None else corrected
         self._final = {
-            "label_quality": self.prepared.stack.label_quality(task, task.training_set).half().cpu().numpy(),
+            "label_quality": self._label_quality(task),
             "prediction": task.training_predictions().cpu().numpy(),
             "corrected_labels": labels.to(task.training_set.targets.dtype).cpu().numpy(),
-            "written": self._respond(task, self.dataset.test),
-            "sampled": self._sample(task),
+            # The weights are those of the latest row, unless a resumed run had trained all epochs before.
+            "sampled": self._sample(task) if self._sampled is None else self._sampled,
         }
 
     def summary(self) -> dict[str, Any]:
         """Return the detection of incorrect characters; a written trace has no single confidence to calibrate."""
-        detection = self._detection(self._final["label_quality"].astype(np.float32))
+        detection = self._observed.detection(self._final["label_quality"].astype(np.float32))
         return {"calibration_error": None, "correction_accuracy": None, "detection": detection}
 
     def samples(self) -> Samples:
@@ -131,19 +125,41 @@ class TraceEvaluator(Evaluator):
             final["corrected_labels"],
         )
 
+    def evidence(self) -> TraceEvidence:
+        """Return the responses and predictions from which the scores of the run follow."""
+        dataset, final = self.dataset, self._final
+        tests, validations = pack_texts(self.test_by_epoch), pack_texts(self.validation_by_epoch)
+        sampled = pack_texts([final["sampled"]])
+        return TraceEvidence(
+            test_index=dataset.test.index,
+            test_responses=tests[0],
+            test_lengths=tests[1],
+            validation_index=dataset.validation.index,
+            validation_responses=validations[0],
+            validation_lengths=validations[1],
+            sampled_responses=sampled[0],
+            sampled_lengths=sampled[1],
+            train_index=dataset.train.index,
+            label_quality=final["label_quality"],
+            prediction=final["prediction"].astype(np.int32),
+        )
+
     def save(self, record: RunRecord, folder: Path) -> None:
         """Write characters with their label quality, the response to each test problem, and a page of training traces."""
         import pandas
 
         samples: dict[str, Any] = {name: values for name, values in vars(self.samples()).items() if name != "detectors"}
-        if self._error_spans is not None:
-            samples["error_spans"] = self._error_spans
+        error_spans = self.labels.error_spans.get("train")
+        if error_spans is not None:
+            samples["error_spans"] = error_spans
         np.savez_compressed(folder / "samples.npz", **samples)
-        checks, is_correct = self._check("test", self.dataset.test, self._final["written"])
+        np.savez_compressed(folder / EVIDENCE_FILE, **vars(self.evidence()))
+        references, written = self._references["test"], self.test_by_epoch[-1]
+        checks, is_correct = references.check(written)
         columns = {
-            "prompt": self._prompts(self.dataset.test),
+            "prompt": references.prompts,
             "target": self._format.decode(self.dataset.test.targets),
-            "written": self._final["written"],
+            "written": written,
             "is_correct": is_correct,
             "first_error_step": [check.first_error for check in checks],
             "sampled": self._final["sampled"],
@@ -163,16 +179,15 @@ class TraceEvaluator(Evaluator):
         responses: list[str] = task.respond(split.inputs[:], split.targets.shape[1])
         return responses
 
-    def _check(self, name: str, split: Split, responses: list[str]) -> tuple[list[TraceCheck], list[bool]]:
-        """Re-execute responses, and return which answers are correct."""
-        checks = scores.check_responses(self._format, self._prompts(split), responses)
-        answers = [check.answer for check in checks]
-        return checks, scores.match_answers(self._format, answers, self._answers[name])
+    def _label_quality(self, task: Learner) -> NDArray[np.float16]:
+        """Return the (N, T) label quality in half precision, because there is one value for every character."""
+        quality: NDArray[np.float16] = self.prepared.stack.label_quality(task, task.training_set).half().cpu().numpy()
+        return quality
 
     def _shift_accuracy(self, task: Learner) -> dict[str, float]:
         """Return the exact match on each test set under distribution shift, and the mean."""
         accuracies = {
-            f"shift_accuracy.{name}": float(np.mean(self._check(name, split, self._respond(task, split))[1]))
+            f"shift_accuracy.{name}": float(np.mean(self._references[name].check(self._respond(task, split))[1]))
             for name, split in self.dataset.shifted_tests.items()
         }
         return accuracies | ({"mean_shift_accuracy": float(np.mean(list(accuracies.values())))} if accuracies else {})
@@ -183,23 +198,7 @@ class TraceEvaluator(Evaluator):
         if weights is None:
             return {}
         kept = (weights > 0).cpu().numpy()
-        return {"kept_fraction": float(kept.mean()), "kept_noise_rate": float(self._corrupted[kept].mean())}
-
-    def _validate(self, task: Learner) -> dict[str, float | None]:
-        """Return the fraction of validation answers that match the observed ones, and the clean ones."""
-        observed, validation = self.labels.validation, self.dataset.validation
-        if not len(observed):
-            return {"noisy_val_score": None, "clean_val_score": None}
-        # Written once for both comparisons, because generation costs far more than matching.
-        answers = self._extract_answers(self._respond(task, validation))
-        accuracies: dict[str, float | None] = {}
-        references_by_score = {
-            "noisy_val_score": self._extract_answers(self._format.decode(observed)),
-            "clean_val_score": self._reference_answers(validation),
-        }
-        for name, references in references_by_score.items():
-            accuracies[name] = float(np.mean(scores.match_answers(self._format, answers, references)))
-        return accuracies
+        return {"kept_fraction": float(kept.mean()), "kept_noise_rate": float(self._observed.corrupted[kept].mean())}
 
     def _loss(self, task: Any, prompts: Any, responses: Tokens) -> float:
         """Return the mean cross-entropy of responses in nats per token."""
@@ -211,24 +210,11 @@ class TraceEvaluator(Evaluator):
             count += len(probabilities)
         return total / max(count, 1)
 
-    def _detection(self, label_quality: NDArray[np.float32]) -> Detection:
-        """Score the detection of incorrect characters by their label quality."""
-        return score_detection(label_quality[self._has_status], self.label_status[self._has_status])
-
-    def _score_detectors(
-        self, task: Learner, losses: NDArray[np.float32], trace_losses: NDArray[np.float64]
-    ) -> dict[str, dict[str, float | None]]:
+    def _score_detectors(self, task: Learner, label_quality: NDArray[np.float32]) -> dict[str, dict[str, float | None]]:
         """Score the detection of corrupted traces by loss, by re-execution, and by the stack's detectors."""
-        detectors = scores.score_trace_detectors(
-            trace_losses,
-            scores.mean_step_losses(losses, self._spans),
-            self._spans,
-            self._incorrect_step_fraction,
-            self._corrupted,
-            self._step_status,
-        )
+        detectors = self._observed.detectors(label_quality)
         # Whole traces are either clean or corrupted: there are no out-of-distribution ones.
-        status = np.where(self._corrupted, np.int8(IN_DISTRIBUTION), np.int8(CLEAN))
+        status = np.where(self._observed.corrupted, np.int8(IN_DISTRIBUTION), np.int8(CLEAN))
         for name, detector in self.detectors(task).items():
             detectors[name] = score_detector(detector.score, detector.flagged, status)
         return detectors

@@ -77,7 +77,7 @@ class Predictions:
 
 
 EVIDENCE_FILE = "evidence.npz"
-"""File of a run with its `MaskEvidence`."""
+"""File of a run with its `MaskEvidence` or `TraceEvidence`."""
 
 # Arrays of evidence, with their type in a file and their number of dimensions.
 Rows = Annotated[NDArray[np.int64], "i8", 1]
@@ -86,6 +86,9 @@ ClassesByEpoch = Annotated[NDArray[np.int16], "i2", 2]
 Quality = Annotated[NDArray[np.float32], "f4", 1]
 Probabilities = Annotated[NDArray[np.float32], "f4", 2]
 Bytes = Annotated[NDArray[np.uint8], "u1", 1]
+Lengths = Annotated[NDArray[np.int32], "i4", 2]
+TokenQuality = Annotated[NDArray[np.float16], "f2", 2]
+TokenClasses = Annotated[NDArray[np.int32], "i4", 2]
 
 
 def array_types(evidence: type[Any]) -> dict[str, tuple[str, int]]:
@@ -153,3 +156,34 @@ class MaskEvidence:
     label_quality: Quality
     prediction: Bytes
     corrected_labels: Bytes
+
+
+@dataclass(frozen=True)
+class TraceEvidence:
+    """Responses from which the scores of a chain-of-thought run follow, as `data.traces.packed_texts` writes them.
+
+    Attributes:
+        test_index: (M,) rows of the test split in the dataset's source.
+        test_responses: bytes of the responses to the test prompts at each recorded row, one after the other.
+        test_lengths: (rows, M) number of bytes of each.
+        validation_index: (V,) rows of the validation split.
+        validation_responses: bytes of the responses to the validation prompts at each recorded row.
+        validation_lengths: (rows, V) number of bytes of each.
+        sampled_responses: bytes of the responses to the test prompts at the end, sampled at temperature 1.
+        sampled_lengths: (1, M) number of bytes of each.
+        train_index: (N,) rows of the training split.
+        label_quality: (N, T) probability that the observed character is correct.
+        prediction: (N, T) most likely characters of the training traces at the end.
+    """
+
+    test_index: Rows
+    test_responses: Bytes
+    test_lengths: Lengths
+    validation_index: Rows
+    validation_responses: Bytes
+    validation_lengths: Lengths
+    sampled_responses: Bytes
+    sampled_lengths: Lengths
+    train_index: Rows
+    label_quality: TokenQuality
+    prediction: TokenClasses

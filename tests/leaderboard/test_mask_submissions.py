@@ -16,18 +16,19 @@ from hypothesis.extra import numpy as arrays_of
 
 from noisybench.data.masks.compressed import compress_masks, decompress_masks
 from noisybench.errors import UserError
-from noisybench.leaderboard import evidence_kinds, submission
+from noisybench.leaderboard import evidence_kinds, stamps, submission
 from noisybench.leaderboard.evidence_kinds import evidence_kind
+from noisybench.tasks.datasets.scenes import Scenes
 from tests.leaderboard.changes import changed_evidence, changed_record, flip, list_files, one, verdict
 from tests.leaderboard.entries import write_entry
+from tests.leaderboard.test_stamps import write_keys
 
 ADELE = {"name": "adele", "fixed_onset": 1, "correction_interval": 1, "confidence_threshold": 0.3}
 EPOCHS, TEST, VALIDATION, TRAIN, SIZE = 3, 6, 4, 10, 24
+SCENES = {"size": SIZE, "train_images": TRAIN, "validation_images": VALIDATION, "test_images": TEST}
 SETTING = {
     "task": "segmentation",
-    "dataset": {
-        "name": "scenes", "size": SIZE, "train_images": TRAIN, "validation_images": VALIDATION, "test_images": TEST,
-    },
+    "dataset": {"name": "scenes", **SCENES},
     "noise": "morph_scaled",
     "budget": {"network": "unet:4", "epochs": EPOCHS, "batch_size": 5, "optimizer": "adam", "learning_rate": 0.01},
 }  # fmt: skip
@@ -63,7 +64,7 @@ def test_only_the_numbers_of_mitigations_are_claimed_diagnostics(entry: Path) ->
 
 
 def test_a_run_without_validation_images_verifies(tmp_path: Path) -> None:
-    dataset = {**SETTING["dataset"], "validation_images": 0}  # type: ignore[dict-item]
+    dataset = {"name": "scenes", **SCENES, "validation_images": 0}
     entry = write_entry(tmp_path, ("dice_loss",), setting={**SETTING, "dataset": dataset})
     assert verdict(entry).problems == []
     changed_evidence(lambda a: a.update(validation_by_epoch=packed(np.zeros((1, 1, 1)))), "dice_loss")(entry)
@@ -92,6 +93,11 @@ def changed_masks(name: str, count: int, change: Callable[[list[Any]], Any]) -> 
         arrays[name] = packed(*masks)
 
     return changed_evidence(apply, "dice_loss")
+
+
+def clean_masks() -> Any:
+    """Return the clean validation masks."""
+    return Scenes(**SCENES).load().validation.targets
 
 
 def record_with(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
@@ -145,8 +151,10 @@ LIES: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "another name": (record_with(lambda r: r.update(stack="my_method")), "stack is claimed to be 'my_method'"),
     "other predictions": (changed_masks("test_by_epoch", TEST, lambda m: m[1].fill(1)), "row 1 .*test_score"),
-    "another image": (changed_masks("test_by_epoch", TEST, lambda m: m[2].__setitem__(0, (m[2][0] + 1) % 5)), "row 2 .*score"),
-    "other validation masks": (changed_masks("validation_by_epoch", VALIDATION, lambda m: m[0].fill(2)), "row 0 .*val_score"),
+    "another image": (changed_masks("test_by_epoch", TEST, lambda m: m[2].__setitem__(0, (m[2][0] + 1) % 5)), "row 2 .*accuracy"),
+    "other validation masks": (
+        changed_masks("validation_by_epoch", VALIDATION, lambda m: m.__setitem__(0, clean_masks())), "row 0 .*val_score is"
+    ),
     "a class that does not exist": (changed_masks("test_by_epoch", TEST, lambda m: m[0].fill(9)), "row 0: has the class 9"),
     "fewer rows": (changed_masks("test_by_epoch", TEST, lambda m: m.pop()), "test_by_epoch, row 2: the compressed masks are"),
     "more rows": (changed_masks("test_by_epoch", TEST, lambda m: m.append(m[0])), "bytes more than the masks of 3 rows"),
@@ -198,7 +206,7 @@ def test_evidence_of_another_task_is_refused(entry: Path) -> None:
     np.savez_compressed(place, test_index=np.arange(TEST))
     list_files(entry)
     with pytest.raises(
-        UserError, match=r"expected the arrays test_index.npy, test_by_epoch.npy, .*, but got test_index.npy"
+        UserError, match=r"expected the arrays test_index.npy, test_by_epoch.npy, .*, but got 'test_index.npy'"
     ):
         verdict(entry)
 
@@ -222,6 +230,13 @@ def test_evidence_that_is_too_large_is_refused_with_what_to_do(made: Path, tmp_p
     with pytest.raises(UserError, match=message):
         submission.write(tmp_path / "new", "x", "0", runs)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signed_stamp_shows_on_the_board(entry: Path, tmp_path: Path) -> None:
+    private, public = write_keys(tmp_path / "keys")
+    submission.mark_verified(submission.read(entry), "re-scored", "1.0", 0, stamps.read_private_key(private))
+    found = list(submission.read(entry, stamps.read_trusted_keys(public)).measurements())
+    assert [(run.status, run.setting.metric) for run in found] == [("re-scored", "miou")] * 2
 
 
 MASKS = arrays_of.arrays(
