@@ -100,7 +100,7 @@ def detect(
 
     Args:
         name: `aum` (margins), `confident_joint`, `el2n`, `entropy`, `margin`, `posterior` or `self_confidence` (labels and
-            pred_probs), `forgetting` (correct), `mahalanobis` or `neighbors` (labels and features), `self_influence`
+            pred_probs), `forgetting` (correct), `fine`, `mahalanobis` or `neighbors` (labels and features), `self_influence`
             (attributions), `small_loss` (losses), or `trust` (trust_scores).
         labels: (N,) observed labels: integers or text, in a list, an array, a tensor or a column.
         features: (N, D) features of a model that was not trained on the labels.

@@ -156,6 +156,47 @@ def mahalanobis(*, labels: Labels, features: NDArray[np.float32]) -> DetectorRes
     return DetectorResult(scores, scores > 0)
 
 
+def fine(*, labels: Labels, features: NDArray[np.float32]) -> DetectorResult:
+    """Return minus the alignment of features with the main direction of their class, from 0 to 1; flag the lower of two clusters.
+
+    The main direction is the first singular vector of the features of the label, which correct labels dominate, and the
+    clusters are those of the alignments of each label (FINE, Kim et al. 2021).
+
+    Example:
+        >>> points = np.array([[1.0, 0.1], [1.0, -0.1], [2.0, 0.1], [0.1, 1.0], [0.0, 3.0]], dtype=np.float32)
+        >>> fine(labels=np.array([0, 0, 0, 0, 1]), features=points).flagged
+        array([False, False, False,  True, False])
+    """
+    alignments, flagged = np.zeros(len(labels)), np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        points = torch.from_numpy(features[members]).double()
+        # The last eigenvector of the Gram matrix is the first singular vector, without factors of the size of the data.
+        direction = torch.linalg.eigh(points.T @ points).eigenvectors[:, -1]
+        cosines = (points @ direction).abs() / points.norm(dim=1).clamp_min(SMALLEST)
+        alignments[members] = cosines.numpy()
+        flagged[members] = alignments[members] < two_cluster_threshold(alignments[members])
+    return DetectorResult(-alignments, flagged)
+
+
+def two_cluster_threshold(values: Floats) -> float:
+    """Return the number between the two clusters of (N,) values that are nearest to their means; -inf if all are equal.
+
+    The division is the best one of all, which the algorithm of k-means may miss.
+
+    Example:
+        >>> two_cluster_threshold(np.array([0.0, 5.0, 1.0, 6.0]))
+        3.0
+    """
+    ordered, sizes = np.sort(values), np.arange(1, len(values))
+    if not len(sizes) or ordered[0] == ordered[-1]:
+        return -np.inf
+    low, high = np.cumsum(ordered)[:-1] / sizes, np.cumsum(ordered[::-1])[::-1][1:] / sizes[::-1]
+    # The sum of squares within the clusters is smallest where that between them is largest.
+    split = int((sizes * sizes[::-1] * (high - low) ** 2).argmax())
+    return float((ordered[split] + ordered[split + 1]) / 2)
+
+
 def small_loss(*, losses: Floats) -> DetectorResult:
     """Return the posterior probability of the component of large losses in a mixture of two Gaussians; flag above 1/2.
 
@@ -234,7 +275,7 @@ def self_influence(*, attributions: Floats) -> DetectorResult:
 DETECTORS: dict[str, Callable[..., DetectorResult]] = {
     function.__name__: function
     for function in (
-        aum, confident_joint, el2n, entropy, forgetting, mahalanobis, margin, neighbors, posterior, self_confidence,
+        aum, confident_joint, el2n, entropy, fine, forgetting, mahalanobis, margin, neighbors, posterior, self_confidence,
         self_influence, small_loss, trust,
     )
 }  # fmt: skip

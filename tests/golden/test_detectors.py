@@ -1,0 +1,42 @@
+"""Detectors of mislabeled examples against the authors' code."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from noisybench.audit.detectors import fine, two_cluster_threshold
+from tests.golden.vectors import load_golden
+
+
+def test_alignments_and_selection_are_those_of_fine() -> None:
+    golden = load_golden("fine")
+    found = fine(labels=golden["labels"], features=golden["features"])
+    np.testing.assert_allclose(-found.scores, golden["scores"], rtol=0, atol=2e-6)
+    assert found.flagged is not None
+    np.testing.assert_array_equal(found.flagged, ~golden["kept"])
+
+
+def test_a_label_of_one_example_and_equal_features_are_never_flagged() -> None:
+    features = np.array([[1, 2], [1, 2], [1, 2], [0, 0]], dtype=np.float32)
+    found = fine(labels=np.array([0, 0, 0, 5]), features=features)
+    assert found.flagged is not None
+    assert not found.flagged.any()
+    np.testing.assert_allclose(found.scores, [-1, -1, -1, 0], atol=1e-12)
+
+
+@given(st.lists(st.integers(0, 50), min_size=2, max_size=9))
+def test_the_threshold_divides_into_the_best_two_clusters(numbers: list[int]) -> None:
+    values = np.array(numbers, dtype=float)
+    threshold = two_cluster_threshold(values)
+    if values.min() == values.max():
+        assert threshold == -np.inf
+        return
+
+    def spread(cut: float) -> float:
+        parts = (values[values < cut], values[values >= cut])
+        return float(sum(((part - part.mean()) ** 2).sum() for part in parts))
+
+    cuts = [(low + high) / 2 for low, high in zip(np.unique(values)[:-1], np.unique(values)[1:], strict=True)]
+    assert np.isclose(spread(threshold), min(map(spread, cuts)), atol=1e-9)
