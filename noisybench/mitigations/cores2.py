@@ -25,11 +25,10 @@ EPSILON = 1e-8
 class CORES2(LossFunction, DetectorProvider):
     """Reward confident predictions, and leave out examples whose loss is above that of a random label (CORES2).
 
-    The regularizer subtracts the expected loss of a label that is drawn from the observed class frequencies, so that the
-    network does not fit the noise; from epoch `sieve_epoch` on, an example counts only while its loss is below the mean loss
-    over all classes (Cheng et al. 2021). The class frequencies are those of the examples that passed the sieve in the epoch
-    before. The sieve is a detector of label noise. This is the first phase of the paper; its second phase trains a new network
-    with consistency regularization on the examples that were left out.
+    The regularizer subtracts the loss of a label drawn from the class frequencies, which keeps predictions
+    confident; from `sieve_epoch` on, examples count whose loss is below its mean over all classes (Cheng et al. 2021). The
+    class frequencies are those of the examples that passed the sieve, which is a detector, in the epoch before. This is the
+    first phase of the paper; its second phase trains a new network with consistency regularization on the others.
     """
 
     fidelity = Fidelity(

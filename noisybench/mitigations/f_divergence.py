@@ -37,9 +37,9 @@ DIVERGENCES: dict[str, tuple[Function, Function]] = {
 class FDivergence(LossFunction):
     """Maximize the divergence between inputs with their labels and inputs with labels of others (f-divergence).
 
-    The variational form of an f-divergence compares the probability of the observed label with that of random labels for
-    random inputs; for the divergences offered here its maximum moves little under label noise (Wei and Liu 2021). It follows on
-    `warmup_epochs` of cross-entropy, from whose weights the paper starts.
+    Its variational form compares the probability of the observed label with that of random labels for random inputs; for the
+    divergences offered here, label noise moves its maximum little (Wei and Liu 2021). It follows on `warmup_epochs` of
+    cross-entropy, from whose weights the paper starts.
     """
 
     fidelity = Fidelity(

@@ -41,7 +41,47 @@ class Outputs:
         return self.logits.softmax(1)
 
 
-class Learner(Protocol):
+class Predictor(Protocol):
+    """Predictions of the current weights: in evaluation mode, without augmentation and gradients."""
+
+    def evaluate(self, inputs: Any, network: int, stage: int | None = None) -> Outputs:
+        """Return the predictions of one network for N raw inputs, optionally with the pooled outputs of a stage."""
+        ...
+
+    def predict(self, inputs: Any) -> Tensor:
+        """Return the (N, C) class probabilities of the deployed prediction for N raw inputs."""
+        ...
+
+    def predict_batches(self, inputs: Any) -> Iterator[tuple[slice, Tensor]]:
+        """Yield slices of the inputs with the (B, C, ...) probabilities of the deployed prediction, in dense tasks."""
+        ...
+
+    def eval_batch_size(self, inputs: Any) -> int:
+        """Return the number of inputs to evaluate at a time."""
+        ...
+
+    def training_outputs(self, network: int) -> Outputs:
+        """Return the predictions of a network for the training set, computed at most once per epoch."""
+        ...
+
+    def training_probabilities(self) -> Tensor:
+        """Return the (N, C) probabilities of the deployed prediction for the training set."""
+        ...
+
+    def training_predictions(self) -> Tensor:
+        """Return the classes that the deployed prediction gives the training set, in the shape of the targets."""
+        ...
+
+    def training_label_quality(self) -> Tensor:
+        """Return the probability that the deployed prediction gives each observed target."""
+        ...
+
+    def invalidate_cache(self) -> None:
+        """Discard cached predictions; call this after changing a network outside of training steps."""
+        ...
+
+
+class Learner(Predictor, Protocol):
     """Networks in training, with their data, random numbers and predictions.
 
     Attributes:
@@ -81,8 +121,6 @@ class Learner(Protocol):
         """Number of the current epoch, from 0."""
         ...
 
-    # Training
-
     def logits(self, inputs: Any, network: int | None = None) -> Tensor:
         """Return the (B, C) scores of a network (default: `active_network`) for normalized inputs, with gradients."""
         ...
@@ -121,42 +159,4 @@ class Learner(Protocol):
 
     def auxiliary(self, run: AuxiliaryRun) -> dict[str, Tensor]:
         """Return the result of an auxiliary run, which is trained at most once and charged to every run that uses it."""
-        ...
-
-    # Prediction: in evaluation mode, without augmentation and gradients
-
-    def evaluate(self, inputs: Any, network: int, stage: int | None = None) -> Outputs:
-        """Return the predictions of one network for N raw inputs, optionally with the pooled outputs of a stage."""
-        ...
-
-    def predict(self, inputs: Any) -> Tensor:
-        """Return the (N, C) class probabilities of the deployed prediction for N raw inputs."""
-        ...
-
-    def predict_batches(self, inputs: Any) -> Iterator[tuple[slice, Tensor]]:
-        """Yield slices of the inputs with the (B, C, ...) probabilities of the deployed prediction, in dense tasks."""
-        ...
-
-    def eval_batch_size(self, inputs: Any) -> int:
-        """Return the number of inputs to evaluate at a time."""
-        ...
-
-    def training_outputs(self, network: int) -> Outputs:
-        """Return the predictions of a network for the training set, computed at most once per epoch."""
-        ...
-
-    def training_probabilities(self) -> Tensor:
-        """Return the (N, C) probabilities of the deployed prediction for the training set."""
-        ...
-
-    def training_predictions(self) -> Tensor:
-        """Return the classes that the deployed prediction gives the training set, in the shape of the targets."""
-        ...
-
-    def training_label_quality(self) -> Tensor:
-        """Return the probability that the deployed prediction gives each observed target."""
-        ...
-
-    def invalidate_cache(self) -> None:
-        """Discard cached predictions; call this after changing a network outside of training steps."""
         ...
