@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -24,8 +25,14 @@ from noisybench.training.stack import Stack
 from noisybench.training.task import Task
 from noisybench.training.training_set import DiskTensor, TrainingSet
 
-REPLAYED_VIEWS = frozenset({"weak", "weak_2"})
+BUDGET_VIEWS = frozenset({"weak", "weak_2"})
+"""Views that have the budget's augmentation."""
+
+REPLAYED_VIEWS = BUDGET_VIEWS | {"contrastive"}
 """Views that draw all their random numbers on the training device, so that a CUDA graph can draw them."""
+
+NO_LAYERS = nn.Identity()
+"""Module of calls that use none of a network."""
 
 STRONG_MAGNITUDE = 4
 """Magnitude of the operations of the strong view, from 0 to 30."""
@@ -127,14 +134,20 @@ class ImageTask(NormalizedTask):
     @torch.no_grad()
     def _views(self, images: Tensor) -> dict[str, Tensor]:
         """Return the normalized views that the stack reads."""
-        if REPLAYED_VIEWS.issuperset(self.stack.requirements.views):
-            views: dict[str, Tensor] = self.captured("views", self._draw_views, self.networks, images, self.generator)
-            return views
-        return self._draw_views(images)
-
-    def _draw_views(self, images: Tensor) -> dict[str, Tensor]:
+        views: dict[str, Tensor] = {}
         # The views are an ordered tuple, which fixes the order in which they draw from the generator.
-        return {name: self.normalize(self.view(images, name)) for name in self.stack.requirements.views}
+        for is_replayed, group in itertools.groupby(self.stack.requirements.views, REPLAYED_VIEWS.__contains__):
+            names = tuple(group)
+            draw = functools.partial(self._draw_views, names)
+            views |= (
+                self.captured(("views", *names), draw, NO_LAYERS, images, self.generator)
+                if is_replayed
+                else draw(images)
+            )
+        return views
+
+    def _draw_views(self, names: tuple[str, ...], images: Tensor) -> dict[str, Tensor]:
+        return {name: self.normalize(self.view(images, name)) for name in names}
 
     def view(self, images: Tensor, name: str) -> Tensor:
         """Return an augmented view of (B, C, H, W) uint8 images, by its name in `VIEWS`."""

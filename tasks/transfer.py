@@ -20,7 +20,7 @@ from noisybench.nn.features import backbone_weights
 from noisybench.nn.frozen import BackboneWithHead, FrozenBackbone
 from noisybench.nn.spectrum import largest_singular_value_ratio, singular_value_entropy, singular_values
 from noisybench.nn.weights import load_backbone_weights
-from noisybench.tasks._images import REPLAYED_VIEWS, ImageTask
+from noisybench.tasks._images import BUDGET_VIEWS, ImageTask
 from noisybench.tasks._pretraining import Pretraining, load_pretraining, resolve_pretraining
 from noisybench.training.batch import Batch, BatchPlan
 from noisybench.training.learner import Outputs
@@ -118,7 +118,7 @@ class Transfer(ImageTask):
                 f"mitigations.{component.name}: it trains on {' and '.join(views)} views of images, but the dataset holds "
                 "features; choose another mitigation, or parameters without these views"
                 for component in spec.mitigations
-                if (views := [view for view in component.build().requirements.views if view not in REPLAYED_VIEWS])
+                if (views := [view for view in component.build().requirements.views if view not in BUDGET_VIEWS])
             ]
         problems += [
             f"mitigations.{component.name}: it sets the initial weights of the networks, but the task sets those of the "
@@ -179,7 +179,7 @@ class Transfer(ImageTask):
         """Yield batches of constant features if there are some, and of augmented images otherwise."""
         data, views = self.training_set, self.stack.requirements.views
         # Other views may augment images even if the budget does not.
-        if not self._has_constant_features or not REPLAYED_VIEWS.issuperset(views):
+        if not self._has_constant_features or not BUDGET_VIEWS.issuperset(views):
             yield from super().batches(steps)
             return
         features = self._constant_features(data.inputs)  # (N, D)

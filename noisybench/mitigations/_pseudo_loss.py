@@ -214,7 +214,8 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
             torch.stack([probabilities_in_float32(task.logits(batch.views[view], number)) for view in views]).mean(0)
             for number in range(self.num_networks)
         ]
-        task.networks.train()
+        if self.pseudo_label_bn == "eval":
+            task.networks.train()
         if self.cotrain in ("consensus", "cross") and not in_warmup:
             predictions = [torch.stack(predictions).mean(0)] * self.num_networks
         pseudo_labels = torch.stack([sharpen(prediction, self.sharpening) for prediction in predictions])

@@ -11,7 +11,7 @@ import gc
 import logging
 from collections import Counter
 from collections.abc import Hashable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +57,7 @@ class CapturedCalls:
         self._optimizer_graphs: dict[Hashable, tuple[torch.cuda.CUDAGraph | None, torch.optim.Optimizer, Any]] = {}
         self._counts: Counter[Hashable] = Counter()
         self._slots: Counter[Hashable] = Counter()
+        self._parts: dict[nn.Module, Parts] = {}
         self._structure: Hashable = None
         self._in_step = False
 
@@ -66,7 +67,8 @@ class CapturedCalls:
         return sum(graph is not None for graph in self._graphs.values())
 
     def start_epoch(self, module: nn.Module) -> None:
-        """Discard all graphs if tensors or modes of the module have changed."""
+        """Discard all graphs if tensors or modes of the module have changed. Until the next call, steps keep its layers."""
+        self._parts = {}
         tensors = [*module.parameters(), *module.buffers()]
         structure = (
             tuple((tensor.requires_grad, tensor.data_ptr()) for tensor in tensors),
@@ -145,18 +147,23 @@ class CapturedCalls:
             inputs: a tensor.
             generator: random numbers that the function draws, if any; always the same object.
         """
-        with_gradients = torch.is_grad_enabled() and any(part.requires_grad for part in module.parameters())
+        if not self.enabled or not inputs.is_cuda:
+            return function(inputs)
+        # Listed once per epoch where it counts: to search a network for its layers takes the host ten times as long as the
+        # rest of this call. Between the steps, a network may be changed.
+        parts = self._parts.get(module) if self._in_step else None
+        if parts is None:
+            self._parts[module] = parts = parts_of(module)
+        with_gradients = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in parts.parameters)
         if (
-            not self.enabled
-            or not inputs.is_cuda
-            or inputs.requires_grad
+            inputs.requires_grad
             # Without an end of the step, it is unknown when the activations of a call are no longer needed.
             or (with_gradients and not self._in_step)
             # A replay calls no Python code, so that hooks would silently see nothing.
-            or has_hooks(module)
+            or has_hooks(parts)
         ):
             return function(inputs)
-        kind = (name, inputs.shape, inputs.stride(), inputs.dtype, with_gradients, _modes(module))
+        kind = (name, inputs.shape, inputs.stride(), inputs.dtype, with_gradients, _modes(parts))
         # Two calls before one backward pass need activations of their own.
         key = (*kind, self._slots[kind])
         self._slots[kind] += with_gradients
@@ -227,28 +234,44 @@ class CapturedCalls:
         return graph
 
 
-def _modes(module: nn.Module) -> tuple[Hashable, ...]:
+class Parts(NamedTuple):
+    """The layers of a module, itself included, and its parameters."""
+
+    layers: tuple[nn.Module, ...]
+    parameters: tuple[nn.Parameter, ...]
+
+
+def parts_of(module: nn.Module) -> Parts:
+    """Return the layers and parameters of a module.
+
+    >>> len(parts_of(nn.Sequential(nn.Linear(2, 1), nn.ReLU())).layers)
+    3
+    """
+    return Parts(tuple(module.modules()), tuple(module.parameters()))
+
+
+def _modes(parts: Parts) -> tuple[Hashable, ...]:
     """Return what else decides the kernels of a call: modes of layers, frozen parameters, and modes of PyTorch."""
     return (
-        bytes(part.training for part in module.modules()),
-        bytes(parameter.requires_grad for parameter in module.parameters()),
+        bytes(layer.training for layer in parts.layers),
+        bytes(parameter.requires_grad for parameter in parts.parameters),
         torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None,
         torch.is_inference_mode_enabled(),
     )
 
 
-def has_hooks(module: nn.Module) -> bool:
+def has_hooks(parts: Parts) -> bool:
     """Return whether a call or a backward pass of a module runs hooks.
 
-    >>> has_hooks(nn.Linear(2, 1))
+    >>> has_hooks(parts_of(nn.Linear(2, 1)))
     False
     """
     return any(
-        part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
-        for part in module.modules()
+        layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
+        for layer in parts.layers
     ) or any(
         parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None)
-        for parameter in module.parameters()
+        for parameter in parts.parameters
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,6 +76,22 @@ def resized_crop(images: Tensor, generator: torch.Generator, *, flip: bool, smal
     return functional.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
 
 
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in the brightness of a pixel, of ITU-R BT.601."""
+
+CROSS = ((0, -1, 1), (1, 0, -1), (-1, 1, 0))
+"""Matrix of the cross product with (1, 1, 1)."""
+
+BLUR = ((1 / 13, 1 / 13, 1 / 13), (1 / 13, 5 / 13, 1 / 13), (1 / 13, 1 / 13, 1 / 13))
+"""Kernel of the blurred image from which RandAugment's sharpness departs."""
+
+
+@functools.cache
+def _constant(values: tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return numbers as a tensor that is copied to a device once: the host waits for the device at every such copy."""
+    return torch.tensor(values, dtype=dtype, device=device)
+
+
 def color_jitter(images: Tensor, generator: torch.Generator) -> Tensor:
     """Return images with jittered colors (with probability 0.8), converted to gray with probability 0.2.
 
@@ -91,8 +109,7 @@ def color_jitter(images: Tensor, generator: torch.Generator) -> Tensor:
     # Drawn per image; the trailing dimensions broadcast over channels and pixels.
     draw = torch.rand((6, len(images), 1, 1, 1), generator=generator, device=images.device)
     factor = 0.6 + 0.8 * draw[:3]
-    # Luma weights of ITU-R BT.601.
-    weights = images.new_tensor([0.299, 0.587, 0.114])[:, None, None]
+    weights = _constant(LUMA, images.dtype, images.device)[:, None, None]
     has_color = images.shape[1] == 3
 
     def to_gray(pictures: Tensor) -> Tensor:
@@ -117,7 +134,7 @@ def _hue_rotation(turns: Tensor) -> Tensor:
     third = torch.full((3, 3), 1 / 3, device=turns.device)
     eye = torch.eye(3, device=turns.device)
     # Rodrigues' formula for the axis (1, 1, 1) / sqrt(3).
-    cross = turns.new_tensor([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / 3**0.5
+    cross = _constant(CROSS, turns.dtype, turns.device) / 3**0.5
     # `third` projects onto the gray axis, so that gray stays fixed and only the orthogonal part turns.
     return third + (eye - third) * angle.cos() + cross * angle.sin()
 
@@ -165,8 +182,6 @@ def strong_view(images: Tensor, generator: torch.Generator, rng: np.random.Gener
 
 GEOMETRIC_OPS = ("Identity", "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
 COLOR_OPS = ("Brightness", "Color", "Contrast", "Sharpness", "Posterize", "Solarize", "AutoContrast", "Equalize")
-SIGNED_COLOR_OPS = 4
-"""Number of color operations, the first ones, that have two directions."""
 
 
 def rand_augment(images: Tensor, ops: NDArray[np.int64], negative: NDArray[np.int64], magnitude: int) -> Tensor:
@@ -189,16 +204,21 @@ def rand_augment(images: Tensor, ops: NDArray[np.int64], negative: NDArray[np.in
     level = magnitude / 30
     chosen = {name: ops == position for position, name in enumerate((*GEOMETRIC_OPS, *COLOR_OPS))}
     sign = np.where(negative, -1.0, 1.0)
-    augmented = _apply_geometric_ops(images, chosen, sign, level)
-    for position, (name, operation) in enumerate(zip(COLOR_OPS, _color_operations(level), strict=True)):
-        for direction in (1.0, -1.0) if position < SIGNED_COLOR_OPS else (0.0,):
-            # The rows are found on the host, where the choices are: a mask on the device would have to be waited for.
-            rows = np.flatnonzero(chosen[name] & (sign == direction) if direction else chosen[name])
-            if len(rows):
-                index = torch.from_numpy(rows).to(images.device, non_blocking=True)
-                # Written in place: the geometric operations have returned a new tensor, even if all were the identity.
-                augmented[index] = operation(augmented[index], 1 + 0.9 * level * direction)
-    return augmented
+    operations = _color_operations(level)
+    group = np.select(
+        [chosen[name] & (sign == direction) if direction else chosen[name] for name, direction, _ in operations],
+        range(1, len(operations) + 1),
+    )
+    # Sorted on the host, where the choices are, so that each operation has a range of rows: a mask on the device would
+    # have to be waited for, and so might the copies of many lists of rows.
+    order = np.argsort(group, kind="stable")
+    places = torch.from_numpy(np.stack([order, np.argsort(order)])).to(images.device, non_blocking=True)
+    bounds = np.searchsorted(group[order], np.arange(1, len(operations) + 2)).tolist()
+    augmented = _apply_geometric_ops(images, chosen, sign, level)[places[0]]
+    for (_, _, operation), first, last in zip(operations, bounds, bounds[1:], strict=False):
+        if first < last:
+            augmented[first:last] = operation(augmented[first:last])
+    return augmented[places[1]]
 
 
 def _apply_geometric_ops(
@@ -229,20 +249,52 @@ def _apply_geometric_ops(
     return functional.grid_sample(images.float(), grid, mode="nearest", align_corners=False).to(torch.uint8)
 
 
-def _color_operations(level: float) -> list[Callable[[Tensor, float], Tensor]]:
-    """Return the color operations in the order of `COLOR_OPS`; each takes uint8 images and a factor around 1."""
+def _color_operations(level: float) -> list[tuple[str, float, Callable[[Tensor], Tensor]]]:
+    """Return name, direction (0 if there is one only) and function of the color operations on uint8 images."""
     from torchvision.transforms.v2 import functional as vision
 
+    by_factor: tuple[Callable[[Tensor, float], Tensor], ...] = (
+        vision.adjust_brightness, vision.adjust_saturation, vision.adjust_contrast, _adjust_sharpness,
+    )  # fmt: skip
+    others: tuple[Callable[[Tensor], Tensor], ...] = (
+        functools.partial(vision.posterize, bits=8 - round(level * 4)),
+        functools.partial(vision.solarize, threshold=255 * (1 - level)),
+        _autocontrast,
+        vision.equalize,
+    )
     return [
-        vision.adjust_brightness,
-        vision.adjust_saturation,
-        vision.adjust_contrast,
-        vision.adjust_sharpness,
-        lambda images, _: vision.posterize(images, 8 - round(level * 4)),
-        lambda images, _: vision.solarize(images, 255 * (1 - level)),
-        lambda images, _: vision.autocontrast(images),
-        lambda images, _: vision.equalize(images),
+        *(
+            (name, direction, _with_factor(adjust, 1 + 0.9 * level * direction))
+            for name, adjust in zip(COLOR_OPS, by_factor, strict=False)
+            for direction in (1.0, -1.0)
+        ),
+        *((name, 0.0, operation) for name, operation in zip(COLOR_OPS[len(by_factor) :], others, strict=True)),
     ]
+
+
+def _with_factor(adjust: Callable[[Tensor, float], Tensor], factor: float) -> Callable[[Tensor], Tensor]:
+    return lambda images: adjust(images, factor)
+
+
+def _adjust_sharpness(images: Tensor, factor: float) -> Tensor:
+    """Return torchvision's result bit for bit, which makes the host wait for the copy of a kernel in each call."""
+    if min(images.shape[2:]) <= 2:
+        return images
+    adjusted, channels = images.float(), images.shape[1]
+    kernel = _constant(BLUR, adjusted.dtype, images.device).expand(channels, 1, 3, 3)
+    blurred = functional.conv2d(adjusted, kernel, groups=channels).round_()
+    inside = adjusted[..., 1:-1, 1:-1]
+    inside.add_(blurred.sub_(inside), alpha=1 - factor)
+    return adjusted.clamp_(0, 255).to(torch.uint8)
+
+
+def _autocontrast(images: Tensor) -> Tensor:
+    """Return torchvision's result bit for bit, which makes the host wait for two masks in each call."""
+    low, high = (limit(images, (2, 3), keepdim=True).float() for limit in (torch.amin, torch.amax))
+    # Constant channels stay as they are.
+    scale = torch.where(high > low, (high - low) * (1 / 255), 1.0)
+    shifted = images.float() - torch.where(high > low, low, 0.0)
+    return shifted.div_(scale).clamp_(0, 255).to(torch.uint8)
 
 
 def augment(images: Tensor, kind: str, generator: torch.Generator) -> Tensor:

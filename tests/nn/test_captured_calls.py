@@ -144,3 +144,54 @@ def test_causes_of_a_failed_capture_are_reported_in_one_line() -> None:
         failed_capture()
     assert cuda_graphs._cause(raised.value) == "first"
     assert cuda_graphs._cause(KeyError()) == "KeyError"
+
+
+class Searched(nn.Sequential):
+    """A network that counts how often its layers are listed."""
+
+    searches = 0
+
+    def modules(self) -> Any:
+        self.searches += 1
+        return super().modules()
+
+
+def on_gpu() -> Any:
+    """What a call reads of its inputs before it is replayed."""
+    return SimpleNamespace(
+        is_cuda=True, requires_grad=False, shape=(3, 2), stride=lambda: (2, 1), dtype=torch.float32
+    )  # fmt: skip
+
+
+def replaying(monkeypatch: pytest.MonkeyPatch) -> CapturedCalls:
+    monkeypatch.setattr(CapturedCalls, "_capture", lambda *arguments: lambda inputs: "replayed")
+    return CapturedCalls(enabled=True)
+
+
+def test_a_network_is_searched_for_its_layers_once_per_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, captured = Searched(nn.Linear(2, 1)), replaying(monkeypatch)
+    for epoch in (1, 2):
+        captured.start_epoch(network)
+        searched, results = network.searches, []
+        for _ in range(3):
+            with captured.step():
+                results.append(captured("scores", lambda inputs: "called", network, on_gpu()))
+        assert network.searches == searched + 1
+        assert results == ["called" if epoch == 1 else "replayed", "replayed", "replayed"]
+
+
+@torch.no_grad()
+def test_a_network_that_changes_between_steps_is_not_replayed_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, captured = nn.Sequential(nn.Linear(2, 1)), replaying(monkeypatch)
+    captured.start_epoch(network)
+
+    def call() -> Any:
+        return captured("scores", lambda inputs: "called", network, on_gpu())
+
+    results = [call(), call()]
+    network.append(nn.ReLU())
+    results.append(call())
+    handle = network.register_forward_hook(lambda *arguments: None)
+    results.append(call())
+    handle.remove()
+    assert results == ["called", "replayed", "called", "called"]

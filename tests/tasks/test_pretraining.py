@@ -118,6 +118,28 @@ def test_operations_are_those_of_torchvisions_randaugment() -> None:
             assert differing < 0.01, f"{name} {negative}: {differing:.1%}"
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_operations_without_a_wait_have_the_bits_of_torchvisions(channels: int) -> None:
+    from torchvision.transforms.v2 import functional as vision
+
+    pictures = images(40, channels)
+    pictures[::4] = 17
+    pictures[1::4, :, :8] = 0
+    assert torch.equal(augmentation._autocontrast(pictures), vision.autocontrast(pictures))
+    for factor in (0.1, 0.73, 1.0, 1.9):
+        assert torch.equal(augmentation._adjust_sharpness(pictures, factor), vision.adjust_sharpness(pictures, factor))
+    assert torch.equal(augmentation._adjust_sharpness(pictures[..., :2], 0.5), pictures[..., :2])
+
+
+def test_operations_of_a_batch_are_those_of_each_image_alone() -> None:
+    pictures, rng = images(60), np.random.default_rng(0)
+    ops, negative = rng.integers(14, size=60), rng.integers(2, size=60)
+    together = augmentation.rand_augment(pictures, ops, negative, 9)
+    for row in range(60):
+        alone = augmentation.rand_augment(pictures[[row]], ops[[row]], negative[[row]], 9)
+        assert torch.equal(together[[row]], alone)
+
+
 def test_every_image_has_its_own_operation() -> None:
     same = images(1).expand(64, -1, -1, -1).contiguous()
     seen = augmentation.strong_view(same, torch.Generator().manual_seed(0), np.random.default_rng(0), magnitude=9)

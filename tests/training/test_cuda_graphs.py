@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from noisybench.config.budget import Budget
 from noisybench.config.registry import get_entry, list_entries
-from noisybench.nn.cuda_graphs import CapturedCalls, has_hooks
+from noisybench.nn.cuda_graphs import CapturedCalls, has_hooks, parts_of
 from noisybench.nn.features import capture_activations
 from noisybench.tasks.classification import Classification
 from noisybench.training.loop import attach, train_epoch
@@ -223,7 +223,7 @@ def test_on_a_cpu_every_call_is_an_ordinary_one() -> None:
 def test_a_network_with_hooks_is_not_replayed() -> None:
     network = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
     with capture_activations(network[1], inputs=True):
-        assert has_hooks(network)
-    assert not has_hooks(network)
+        assert has_hooks(parts_of(network))
+    assert not has_hooks(parts_of(network))
     network[0].weight.register_hook(lambda gradient: gradient)
-    assert has_hooks(network)
+    assert has_hooks(parts_of(network))
