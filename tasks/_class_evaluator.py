@@ -84,7 +84,7 @@ class ClassificationEvaluator(Evaluator):
         # What is reported of a finished run is measured on all examples.
         is_final = stage == "refine" or task.current_epoch + 1 == task.budget.epochs
         sample = None if is_final else self.sample
-        prediction, label_quality = self._predict_training_set(task, sample)
+        prediction, label_quality, corrected = self._predict_training_set(task, sample)
         scored: NDArray[np.int64] | slice = slice(None) if sample is None else sample
         status = self.label_status[scored]
         detectors: dict[str, Scores] = {}
@@ -113,26 +113,24 @@ class ClassificationEvaluator(Evaluator):
             "prediction_changes": changes,
             **score_label_quality(label_quality, status),
             "detectors": detectors,
-            "diagnostics": self._correction(task) | self._selection(task) | self._shift_accuracy(task),
+            "diagnostics": self._correction(corrected, scored) | self._selection(task) | self._shift_accuracy(task),
         }
 
     def _predict_training_set(
         self, task: Learner, sample: NDArray[np.int64] | None
-    ) -> tuple[Tensor, NDArray[np.float32]]:
-        """Return predicted classes and label quality of all training examples, or of a sample, on the host."""
+    ) -> tuple[Tensor, NDArray[np.float32], NDArray[np.int64] | None]:
+        """Return predicted classes, label quality and corrected labels of all training examples, or of a sample."""
         stack, data = self.prepared.stack, task.training_set
         if sample is None:
-            prediction = task.training_predictions().cpu()
-            return prediction, stack.label_quality(task, data).float().cpu().numpy()
-        rows = torch.from_numpy(sample)
-        probabilities = task.predict(data.inputs[rows.to(data.inputs.device)])
-        rows = rows.to(probabilities.device)
-        quality = stack.estimated_label_quality(task, data)
-        # Without an estimate by a mitigation, the probability of the observed target.
-        of_sample = (
-            probabilities.gather(1, data.targets[rows][:, None]).squeeze(1) if quality is None else quality[rows]
-        )
-        return probabilities.argmax(1).cpu(), of_sample.float().cpu().numpy()
+            prediction, quality = task.training_predictions(), stack.label_quality(task, data)
+            corrected = stack.corrected_labels(task, data)
+        else:
+            rows = torch.from_numpy(sample)
+            probabilities = task.predict(data.inputs[rows.to(data.inputs.device)])
+            prediction = probabilities.argmax(1)
+            quality, corrected = stack.sampled_labels(task, data, rows.to(probabilities.device), probabilities)
+        labels = None if corrected is None else corrected.cpu().numpy()
+        return prediction.cpu(), quality.float().cpu().numpy(), labels
 
     def _count_changes(self, prediction: Tensor) -> float | None:
         """Return the fraction of training examples whose prediction differs from the last epoch; None in the first."""
@@ -289,15 +287,13 @@ class ClassificationEvaluator(Evaluator):
             rows = [row for row in record.probes if row.mitigation == name]
             plot_probe(record, rows, folder / f"probe_{name}.png")
 
-    def _correction(self, task: Learner) -> dict[str, float]:
-        """Return the fraction of ID mislabeled examples that the stack would correct to the clean label, if it corrects."""
+    def _correction(self, corrected: NDArray[np.int64] | None, scored: NDArray[np.int64] | slice) -> dict[str, float]:
+        """Return the fraction of scored ID mislabeled examples that the stack would correct to the clean label."""
         # Out-of-distribution examples have no clean class to which they could be corrected.
-        mislabeled = self.label_status == IN_DISTRIBUTION
-        labels = self.prepared.stack.corrected_labels(task, task.training_set)
-        if labels is None or not mislabeled.any():
+        mislabeled = self.label_status[scored] == IN_DISTRIBUTION
+        if corrected is None or not mislabeled.any():
             return {}
-        corrected = labels.cpu().numpy()
-        return {"corrected_fraction": float((corrected == self.dataset.train.targets)[mislabeled].mean())}
+        return {"corrected_fraction": float((corrected == self.dataset.train.targets[scored])[mislabeled].mean())}
 
     def _selection(self, task: Learner) -> dict[str, float]:
         """Return fraction and noise rate of the examples that are trained on, if the stack selects examples."""

@@ -13,7 +13,7 @@ from noisybench.config.parameters import parameter
 from noisybench.errors import TrainingError, shorten
 from noisybench.training.batch import Batch, cross_entropy
 from noisybench.training.mitigation import Requirements, public_name
-from noisybench.training.roles import LossFunction
+from noisybench.training.roles import LabelPosterior, LossFunction
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ nothing. The inverse matrix multiplies losses by its inverse, here 20.
 """
 
 
-class TransitionCorrection(LossFunction, abc.ABC):
+class TransitionCorrection(LossFunction, LabelPosterior, abc.ABC):
     """Base class of loss corrections by the transition matrix of the noise (Patrini et al. 2017)."""
 
     matrix: Literal["estimated", "oracle"] = parameter(
@@ -119,19 +119,27 @@ class TransitionCorrection(LossFunction, abc.ABC):
         """Return the (B,) corrected loss of (B, C) logits against (B, C) observed targets."""
 
     def label_quality(self, task: Learner, training_set: TrainingSet) -> Tensor | None:
-        """Return the posterior probability that the clean class is the observed one, by Bayes' rule with the matrix."""
-        if "matrix" not in self.state:
-            return None
-        return self._posterior(task, training_set).gather(1, training_set.targets[:, None]).squeeze(1)
+        """Return the posterior probability that the clean class is the observed one."""
+        posterior = self._posterior_of_all(task, training_set)
+        return None if posterior is None else posterior.gather(1, training_set.targets[:, None]).squeeze(1)
 
     def corrected_labels(self, task: Learner, training_set: TrainingSet) -> Tensor | None:
         """Return the most likely clean class given the prediction and the observed class."""
-        return self._posterior(task, training_set).argmax(1) if "matrix" in self.state else None
+        posterior = self._posterior_of_all(task, training_set)
+        return None if posterior is None else posterior.argmax(1)
 
-    def _posterior(self, task: Learner, training_set: TrainingSet) -> Tensor:
+    def posterior(self, probabilities: Tensor, observed: Tensor) -> Tensor | None:
+        """Return the posterior probabilities of the clean classes by Bayes' rule with the matrix, once it is known."""
+        if "matrix" not in self.state:
+            return None
         # P(c | x, y) is proportional to P(c | x) T_cy; row y of the transpose has T_cy for all c.
-        joint = task.training_probabilities() * self.state["matrix"].T[training_set.targets]
+        joint = probabilities * self.state["matrix"].T[observed]
         return joint / joint.sum(1, keepdim=True).clamp_min(1e-12)
+
+    def _posterior_of_all(self, task: Learner, training_set: TrainingSet) -> Tensor | None:
+        if "matrix" not in self.state:  # without a pass over the training set
+            return None
+        return self.posterior(task.training_probabilities(), training_set.targets)
 
 
 def estimate_transitions(probabilities: Tensor, percentile: float | None = None) -> Tensor:

@@ -2,7 +2,7 @@
 
 A mitigation extends the base class `Mitigation`, or one or several of its roles in `noisybench.training.roles`:
 `LossFunction`, `LossWrapper`, `SampleSelector`, `EpochPlanner`, `ModelBuilder`, `PostProcessor`, `Decoder`,
-`DetectorProvider`, `ProbeProvider`. Each role adds one abstract method.
+`DetectorProvider`, `ProbeProvider`, `LabelPosterior`. Each role adds one abstract method.
 """
 
 from __future__ import annotations

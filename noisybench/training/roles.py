@@ -226,3 +226,27 @@ class ProbeProvider(Mitigation, abc.ABC):
             epochs: number of epochs trained so far; 0 before the first.
             last: True once training has finished.
         """
+
+
+class LabelPosterior(Mitigation, abc.ABC):
+    """A mitigation that infers the clean class of an example from its prediction and its observed class alone.
+
+    The evaluator then needs the predictions of a sample only, see `Budget.train_eval_size`.
+
+    >>> import torch
+    >>> class KnowsAll(LabelPosterior):
+    ...     def posterior(self, probabilities, observed):
+    ...         return torch.eye(probabilities.shape[1])[observed]
+    >>> KnowsAll().posterior(torch.full((2, 2), 0.5), torch.tensor([1, 0]))
+    tensor([[0., 1.],
+            [1., 0.]])
+    """
+
+    @abc.abstractmethod
+    def posterior(self, probabilities: Tensor, observed: Tensor) -> Tensor | None:
+        """Return the (B, C) probabilities of the clean classes; None before they can be inferred.
+
+        Args:
+            probabilities: (B, C) deployed prediction.
+            observed: (B,) observed targets.
+        """

@@ -16,6 +16,7 @@ from noisybench.training.mitigation import BatchLoss, Mitigation, Requirements, 
 from noisybench.training.roles import (
     Decoder,
     EpochPlanner,
+    LabelPosterior,
     LossFunction,
     LossWrapper,
     ModelBuilder,
@@ -203,16 +204,11 @@ class Stack:
 
     def label_quality(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """Return the (N,) label quality of the last mitigation that estimates it, else the networks' own."""
-        quality = self.estimated_label_quality(task, training_set)
-        return task.training_label_quality() if quality is None else quality
-
-    def estimated_label_quality(self, task: Learner, training_set: TrainingSet) -> Tensor | None:
-        """Return the (N,) label quality of the last mitigation that estimates it, else None."""
         for mitigation in reversed(self.mitigations):
             quality = mitigation.label_quality(task, training_set)
             if quality is not None:
                 return quality
-        return None
+        return task.training_label_quality()
 
     def corrected_labels(self, task: Learner, training_set: TrainingSet) -> Tensor | None:
         """Return the (N,) corrected labels of the last mitigation that has some, else None."""
@@ -221,6 +217,45 @@ class Stack:
             if labels is not None:
                 return labels
         return None
+
+    def sampled_labels(
+        self, task: Learner, training_set: TrainingSet, rows: Tensor, probabilities: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return label quality and corrected labels of a sample, without a pass over the training set if possible.
+
+        Args:
+            task: networks as trained so far.
+            training_set: training set with observed targets.
+            rows: (S,) positions of the sample.
+            probabilities: (S, C) deployed prediction for the sample.
+
+        Returns:
+            (S,) label quality, and (S,) corrected labels or None, by the same mitigations as those of all examples.
+        """
+        observed = training_set.targets[rows]
+        quality: Tensor | None = None
+        corrected: Tensor | None = None
+        for mitigation in reversed(self.mitigations):
+            if isinstance(mitigation, LabelPosterior):
+                posterior = mitigation.posterior(probabilities, observed)
+                if posterior is not None:
+                    quality = of_targets(posterior, observed) if quality is None else quality
+                    corrected = posterior.argmax(1) if corrected is None else corrected
+                continue
+            if quality is None and (of_all := mitigation.label_quality(task, training_set)) is not None:
+                quality = of_all[rows]
+            if corrected is None and (of_all := mitigation.corrected_labels(task, training_set)) is not None:
+                corrected = of_all[rows]
+        return of_targets(probabilities, observed) if quality is None else quality, corrected
+
+
+def of_targets(probabilities: Tensor, targets: Tensor) -> Tensor:
+    """Return the (B,) probabilities of (B,) targets in (B, C) predictions.
+
+    >>> of_targets(torch.tensor([[0.9, 0.1], [0.7, 0.3]]), torch.tensor([0, 1]))
+    tensor([0.9000, 0.3000])
+    """
+    return probabilities.gather(1, targets[:, None]).squeeze(1)
 
 
 def combined_requirements(parts: Sequence[Requirements]) -> Requirements:

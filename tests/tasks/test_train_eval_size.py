@@ -11,6 +11,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
+from noisybench.data.targets import IN_DISTRIBUTION
 from noisybench.errors import UserError
 from noisybench.evaluation.classification import score_label_quality, score_predictions
 from noisybench.leaderboard.checks import _check_changes
@@ -39,6 +40,8 @@ def test_a_sample_changes_training_scores_of_earlier_epochs_alone(mitigation: An
     assert (sampled_weights, sampled_detection) == (weights, detection)
     for before, after in zip(comparable_rows(full), comparable_rows(rows), strict=True):
         before["prediction_changes"] = None
+        corrected = [row["diagnostics"].pop("corrected_fraction", None) for row in (before, after)]
+        assert after["epoch"] < 3 or corrected[0] == corrected[1]
         changed = {name for name in before if before[name] != after[name]}
         assert changed <= (set() if after["epoch"] == 3 else {*SAMPLED, "id_noise_auroc"})
     assert any(before.train_score != after.train_score for before, after in zip(full, rows, strict=True))
@@ -52,8 +55,14 @@ def test_a_sample_as_large_as_the_training_set_changes_nothing(tmp_path: Path) -
     assert comparable_rows(rows) == comparable_rows(full)
 
 
-@pytest.mark.parametrize("mitigation", ["cross_entropy", "elr", {"name": "forward_correction", "warmup_epochs": 1}])
-def test_scores_of_the_sample_are_those_of_its_examples(mitigation: Any) -> None:
+CORRECTIONS = [
+    {"name": f"{name}_correction", "warmup_epochs": 1, "implausible": "warn"} for name in ("forward", "backward")
+]
+CORRECTING = [*CORRECTIONS, {"name": "dividemix", "warmup_epochs": 1}]
+
+
+def evaluated_on_a_sample(mitigation: Any) -> tuple[ClassificationEvaluator, Classification, dict[str, Any]]:
+    """Evaluator, task and row of the second epoch."""
     prepared = prepared_toy(mitigation, budget={"train_eval_size": 50})
     spec = prepared.spec
     task = Classification(spec.budget, 0, training_set_of(prepared), prepared.stack)
@@ -62,8 +71,15 @@ def test_scores_of_the_sample_are_those_of_its_examples(mitigation: Any) -> None
     task.on_fit_start()
     evaluator = ClassificationEvaluator(prepared)
     evaluator.move_to(torch.device("cpu"))
-    train_epoch(task, optimizer, 0)
-    row, sample = evaluator.evaluate_epoch(task, "train"), evaluator.sample
+    for epoch in range(2):
+        train_epoch(task, optimizer, epoch)
+    return evaluator, task, evaluator.evaluate_epoch(task, "train")
+
+
+@pytest.mark.parametrize("mitigation", ["cross_entropy", "elr", *CORRECTING])
+def test_scores_of_the_sample_are_those_of_its_examples(mitigation: Any) -> None:
+    evaluator, task, row = evaluated_on_a_sample(mitigation)
+    prepared, sample = evaluator.prepared, evaluator.sample
     assert sample is not None
     assert len(np.unique(sample)) == 50
     shares = np.bincount(prepared.labels.train, minlength=10) * 50 / 120
@@ -76,6 +92,17 @@ def test_scores_of_the_sample_are_those_of_its_examples(mitigation: Any) -> None
         **score_label_quality(quality, status),
     }
     assert {name: row[name] for name in expected} == expected
+    labels = prepared.stack.corrected_labels(task, task.training_set)
+    assert (labels is None) == (mitigation == "cross_entropy")
+    if labels is not None:
+        corrected = (labels.numpy()[sample] == clean)[status == IN_DISTRIBUTION].mean()
+        assert row["diagnostics"]["corrected_fraction"] == corrected
+
+
+@pytest.mark.parametrize("mitigation", ["cross_entropy", *CORRECTIONS])
+def test_a_sample_is_scored_without_the_predictions_of_all_examples(mitigation: Any) -> None:
+    _, task, _ = evaluated_on_a_sample(mitigation)
+    assert not any("training" in str(key) for key in task.cache)
 
 
 def test_the_sample_belongs_to_the_label_set_and_the_size_to_the_budget() -> None:
