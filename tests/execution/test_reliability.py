@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import optuna
 import psutil
 import pytest
 
 from noisybench.config.suite import read_suite
 from noisybench.runs.preparation import prepare_run
+from noisybench.search.study import finished_trials
 from noisybench.tracking.store import Store
 from tests import postgres
 from tests.helpers import train_toy
@@ -131,8 +133,14 @@ def test_a_search_survives_its_services(
     assert "Traceback" not in output
     database.start()
 
+    storage = optuna.storages.RDBStorage(database.studies)
+    (study,) = optuna.get_all_study_names(storage)
+    done = len(finished_trials(optuna.load_study(study_name=study, storage=storage)))
+    storage.remove_session()
+    storage.engine.dispose()
+    assert done >= 1
     searching = started(*arguments, "--storage", database.studies, uri=server.uri)
-    assert lines(searching, "["), "trials of the first command count as done"
+    assert lines(searching, "[").startswith(f"[{done + 1}/5]"), "trials of the first command count as done"
     server.stop()
     output = searching.communicate(timeout=200)[0]
     assert searching.returncode == 2, output
