@@ -277,7 +277,7 @@ def _with_factor(adjust: Callable[[Tensor, float], Tensor], factor: float) -> Ca
 
 
 def _adjust_sharpness(images: Tensor, factor: float) -> Tensor:
-    """Return torchvision's result bit for bit, which makes the host wait for the copy of a kernel in each call."""
+    """Return torchvision's bits, without its copy of a kernel in each call, for which the host waits."""
     if min(images.shape[2:]) <= 2:
         return images
     adjusted, channels = images.float(), images.shape[1]
@@ -289,7 +289,7 @@ def _adjust_sharpness(images: Tensor, factor: float) -> Tensor:
 
 
 def _autocontrast(images: Tensor) -> Tensor:
-    """Return torchvision's result bit for bit, which makes the host wait for two masks in each call."""
+    """Return torchvision's bits, without its two masks in each call, for which the host waits."""
     low, high = (limit(images, (2, 3), keepdim=True).float() for limit in (torch.amin, torch.amax))
     # Constant channels stay as they are.
     scale = torch.where(high > low, (high - low) * (1 / 255), 1.0)

@@ -157,7 +157,7 @@ class Searched(nn.Sequential):
 
 
 def on_gpu() -> Any:
-    """What a call reads of its inputs before it is replayed."""
+    """Inputs on a GPU, as far as a call reads them before it is replayed."""
     return SimpleNamespace(
         is_cuda=True, requires_grad=False, shape=(3, 2), stride=lambda: (2, 1), dtype=torch.float32
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a GPU would wait for in a training step, counted on a CPU.
+"""Operators of a training step for which a GPU would be waited for, counted on a CPU.
 
 A host that waits for the device once per step launches no kernels ahead, so that the device idles meanwhile.
 """
