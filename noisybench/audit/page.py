@@ -73,6 +73,7 @@ def to_html(
         "noisybench.audit", "report.html", styles=("report.css",), scripts=("data.js", "classes.js", *SHARED_SCRIPTS),
         images=True,
         title=audit_input.title,
+        views=(),
         tiles=_tiles(audit_input, result),
         audit=json_in_script(json.dumps(data, allow_nan=False)),
         rows=len(rows),

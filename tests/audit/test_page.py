@@ -430,7 +430,8 @@ def test_paper_shows_the_labels_and_no_tools(browser: Browser, report: str) -> N
             assert page.locator(hidden).is_hidden(), hidden
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1440, "light")])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 1024, 390])
 def test_the_page_has_no_accessibility_violation(browser: Browser, report: str, width: int, scheme: Any) -> None:
     with watched(browser, width) as page:
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
