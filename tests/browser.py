@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
@@ -37,9 +37,11 @@ def watched(browser: Browser, width: int = 1300, height: int = 900) -> Iterator[
     assert not wrong, wrong
 
 
-def assert_accessible(page: Page) -> None:
-    """What is shown has no violation that axe finds."""
+def assert_accessible(page: Page, rules: Sequence[str] = ()) -> None:
+    """What is shown has no violation that axe finds, of all its rules or some."""
     axe = pytest.importorskip("axe_playwright_python", reason="needs axe-playwright-python")
-    page.evaluate((importlib.resources.files(axe) / "axe.min.js").read_text(encoding="utf-8"))
-    found = page.evaluate("axe.run()")["violations"]
+    if not page.evaluate("'axe' in window"):
+        page.evaluate((importlib.resources.files(axe) / "axe.min.js").read_text(encoding="utf-8"))
+    options = {"resultTypes": ["violations"], **({"runOnly": list(rules)} if rules else {})}
+    found = page.evaluate("options => axe.run(options)", options)["violations"]
     assert not found, [(each["id"], [node["html"] for node in each["nodes"][:3]]) for each in found]

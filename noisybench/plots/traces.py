@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from noisybench.data.dataset import Dataset
 from noisybench.data.label_sets.label_set import LabelSet
 from noisybench.data.targets import IN_DISTRIBUTION, TOKEN_CORRECT, TOKEN_CORRUPTED, TOKEN_STATUS
-from noisybench.utils.pages.rendering import render
+from noisybench.utils.pages.rendering import render_page
 
 MAX_TRACES = 60
 """Number of traces on a page."""
@@ -27,7 +27,8 @@ def render_trace_page(dataset: Dataset, labels: LabelSet, title: str) -> str:
         labels: label set; without recorded error spans, all characters that differ from the clean trace are marked.
         title: heading of the page.
     """
-    return render("noisybench.plots", "traces.html", title=title, traces=list(_noisy_traces(dataset, labels)))
+    traces = list(_noisy_traces(dataset, labels))
+    return render_page("noisybench.plots", "traces.html", styles=("traces.css",), title=title, traces=traces)
 
 
 def _noisy_traces(dataset: Dataset, labels: LabelSet) -> Iterator[dict[str, Any]]:

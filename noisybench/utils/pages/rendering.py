@@ -42,9 +42,7 @@ def render(package: str, name: str, **context: Any) -> str:
         jinja2.UndefinedError: the template uses a variable that is missing from ``context``.
 
     Example:
-        >>> page = render(
-        ...     "noisybench.plots", "traces.html", title="a < b", traces=[]
-        ... )
+        >>> page = render("noisybench.plots", "traces.html", title="a < b", traces=[], policy="", style="")
         >>> "<title>a &lt; b</title>" in page
         True
     """
