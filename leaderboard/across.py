@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from noisybench.leaderboard.display_names import short_title
+from noisybench.leaderboard.group_titles import distinct_labels, group_titles
 from noisybench.leaderboard.payload import SettingPayload, short, short_summary
+from noisybench.leaderboard.setting_description import without_parameters
 from noisybench.leaderboard.statistics import FriedmanResult, compare_across_settings, rank, summarize
 from noisybench.leaderboard.text_tables import describe_detectable
 from noisybench.leaderboard.verdict import RANKING_RULES
@@ -17,7 +20,7 @@ def across_settings(payloads: Sequence[SettingPayload]) -> list[dict[str, Any]]:
     groups: dict[tuple[str, frozenset[tuple[str, str]]], list[SettingPayload]] = {}
     for payload in payloads:
         groups.setdefault((payload.summary["budget"], frozenset(payload.seed_scores.codes.items())), []).append(payload)
-    comparisons = []
+    comparisons = list[tuple[list[dict[str, Any]], dict[str, Any]]]()
     for (budget, codes), members in groups.items():
         stacks = {stack for stack, _ in codes}
         rules = {}
@@ -35,15 +38,16 @@ def across_settings(payloads: Sequence[SettingPayload]) -> list[dict[str, Any]]:
                         "unseparable": _unseparable(result),
                     }
         if rules:
-            first = members[0].summary
-            datasets = ", ".join(sorted({member.summary["dataset"] for member in members}))
-            comparisons.append({
-                "title": f"{datasets} · {first['network']}, {first['epochs']} epochs",
-                "budget": budget,
-                "settings": [member.summary["key"] for member in members],
-                "rules": rules,
-            })  # fmt: skip
-    return sorted(comparisons, key=lambda comparison: (comparison["title"], comparison["budget"]))
+            summaries = [member.summary for member in members]
+            keys, labels = [summary["key"] for summary in summaries], distinct_labels(summaries)
+            comparisons.append((summaries, {"budget": budget, "settings": keys, "labels": labels, "rules": rules}))
+    titles = group_titles([summaries for summaries, _ in comparisons])
+    titled = [{"title": title, **comparison} for title, (_, comparison) in zip(titles, comparisons, strict=True)]
+    # Comparisons that say nothing come last.
+    return sorted(
+        titled,
+        key=lambda each: (all(rule["unseparable"] for rule in each["rules"].values()), each["title"], each["budget"]),
+    )
 
 
 def _unseparable(result: FriedmanResult) -> str:
@@ -101,7 +105,8 @@ def noise_draws(payloads: Sequence[SettingPayload]) -> list[dict[str, Any]]:
                 }
         if rules:
             first = members[0].summary
-            title = f"{members[0].sort_key[0]} · {first['network']}, {first['epochs']} epochs"
+            parts = (first["dataset"], without_parameters(first["noise"], ["seed"]), first["task"])
+            title = f"{short_title(parts)} · {first['facets']['network']}"
             keys = [member.summary["key"] for member in members]
             comparisons.append({"title": title, "settings": keys, "rules": rules})
     return comparisons

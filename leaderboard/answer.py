@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from noisybench.leaderboard.display_names import distinct_names, distinguishing_titles
+from noisybench.leaderboard.display_names import stack_names
+from noisybench.leaderboard.group_titles import distinct_labels, group_title
 from noisybench.leaderboard.payload import SettingPayload
+from noisybench.leaderboard.rounding import rounded
 from noisybench.leaderboard.standings import best_group
 from noisybench.leaderboard.verdict import (
     BASELINE,
@@ -20,7 +22,6 @@ from noisybench.leaderboard.verdict import (
     reach_verdicts,
 )
 from noisybench.leaderboard.verdict_text import verdict_rows, verdict_sentences
-from noisybench.utils.text import counted
 
 MAX_TIES = 2
 """Most ties that a headline names."""
@@ -53,6 +54,7 @@ class Answer:
         leader: stack without privileged information that has the highest mean score.
         is_best: whether it is separated from all others without privileged information.
         ties: those that it is not separated from, by mean score.
+        equal: those of exactly the same mean score, with which no stack leads.
         probability: probability of the leader of being the best of them; None without two seeds.
         num_stacks: number of stacks without privileged information.
         num_first: number of settings in which the leader is in the best rank group.
@@ -66,6 +68,7 @@ class Answer:
     leader: str
     is_best: bool
     ties: tuple[str, ...]
+    equal: tuple[str, ...]
     probability: float | None
     num_stacks: int
     num_first: int
@@ -77,7 +80,7 @@ class Answer:
 
 
 def answer_groups(payloads: Sequence[SettingPayload]) -> list[dict[str, Any]]:
-    """Return the answers of a board as JSON-like values, those over several budgets first.
+    """Return the answers of a board as JSON-like values, those over several budgets first and those without a test last.
 
     Args:
         payloads: settings in the order of the page.
@@ -98,6 +101,7 @@ def answer_groups(payloads: Sequence[SettingPayload]) -> list[dict[str, Any]]:
     """
     label_sets = [payload.seed_scores for payload in payloads]
     by_key = {payload.summary["key"]: payload for payload in payloads}
+    names = stack_names(stack for payload in payloads for stack in payload.summary["codes"])
     groups: dict[tuple[str, ...], dict[str, Any]] = {}
     for rule in RANKING_RULES:
         covered = set[str]()
@@ -106,24 +110,29 @@ def answer_groups(payloads: Sequence[SettingPayload]) -> list[dict[str, Any]]:
                 members = [by_key[key] for key in verdict.settings]
                 group = _group(groups, verdict.title, members, is_overall)
                 group["rules"][rule] = {
-                    **_answer_payload(answer_of(verdict.finding, members, rule)),
+                    **_answer_payload(answer_of(verdict.finding, members, rule), names),
                     "sentences": verdict_sentences(verdict),
                     "rows": verdict_rows(verdict),
                 }
                 covered |= set() if is_overall else set(verdict.settings)
         left = [payload for payload in payloads if payload.summary["key"] not in covered]
         for members, answer in _answers_without_verdict(left, rule):
-            names = dict.fromkeys(payload.summary["title"] for payload in members)
-            group = _group(groups, "; ".join(names), members, False)
-            group["rules"][rule] = {**_answer_payload(answer), "sentences": [], "rows": []}
+            titles = dict.fromkeys(payload.summary["title"] for payload in members)
+            group = _group(groups, "; ".join(titles), members, False)
+            group["rules"][rule] = {**_answer_payload(answer, names), "sentences": [], "rows": []}
     order = {payload.summary["key"]: place for place, payload in enumerate(payloads)}
     return sorted(
-        groups.values(), key=lambda group: (not group["overall"], min(map(order.__getitem__, group["settings"])))
+        groups.values(),
+        key=lambda group: (
+            not group["overall"],
+            all(found["answer"]["probability"] is None for found in group["rules"].values()),
+            min(map(order.__getitem__, group["settings"])),
+        ),
     )
 
 
-def _answer_payload(answer: Answer) -> dict[str, Any]:
-    return {"headline": headline(answer), "answer": asdict(answer)}
+def _answer_payload(answer: Answer, names: Mapping[str, str]) -> dict[str, Any]:
+    return {"claim": claim(answer, names), "headline": headline(answer, names), "answer": asdict(answer)}
 
 
 def _group(
@@ -133,66 +142,60 @@ def _group(
     summaries = [payload.summary for payload in members]
     empty = {
         "title": title,
-        "short": _short_title(summaries),
+        "short": group_title(summaries),
         "settings": keys,
-        "labels": _distinct_labels(summaries),
+        "labels": distinct_labels(summaries),
         "overall": is_overall,
         "rules": {},
     }
     return groups.setdefault((str(is_overall), *sorted(keys)), empty)
 
 
-def _distinct_labels(summaries: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return what distinguishes the settings of a group: budget and label set only where the titles do not."""
-    for further in ((), ("network", "epochs"), ("network", "epochs", "budget", "labels")):
-        titles = [_label_parts(summary, further) for summary in summaries]
-        labels = distinguishing_titles(titles)
-        if len(set(labels)) == len(labels):
-            break
-    return labels
+def claim(answer: Answer, names: Mapping[str, str]) -> tuple[str, str]:
+    """Return an answer in one sentence as subject and predicate.
 
-
-def _label_parts(summary: Mapping[str, Any], further: Sequence[str]) -> list[str]:
-    values = {
-        "network": summary["network"],
-        "epochs": counted(summary["epochs"], "epoch"),
-        "budget": f"budget {summary['budget'][:8]}",
-        "labels": f"labels {summary['labels'][:8]}",
-    }
-    return [*(summary[name] for name in ("dataset", "noise", "task")), *(values[name] for name in further)]
-
-
-def _short_title(summaries: Sequence[Mapping[str, Any]]) -> str:
-    """Return datasets, tasks and budgets of a group without their parameters."""
-    names = [
-        ", ".join(dict.fromkeys(summary[kind].partition("(")[0] for summary in summaries if summary[kind]))
-        for kind in ("dataset", "task")
-    ]
-    budgets = list(dict.fromkeys(summary["facets"]["network"] for summary in summaries))
-    shown = budgets[0] if len(budgets) == 1 else f"{len(budgets)} budgets"
-    return " · ".join(part for part in [*names, shown] if part)
-
-
-def headline(answer: Answer) -> str:
-    """Return an answer in one sentence.
+    Args:
+        answer: the answer.
+        names: short names of stacks by whole names; others are shown whole.
 
     Example:
-        >>> answer = Answer("elr(reg_weight=2)", False, ("gce", "sce", "mixup"), 0.6, 5, 3, 3, None, None, None, None)
-        >>> headline(answer)
+        >>> answer = Answer("elr", False, ("gce",), ("gce",), 0.5, 2, 3, 3, None, None, None, None)
+        >>> claim(answer, {})
+        ('no stack', 'leads without privileged information: elr, gce have equal scores')
+    """
+    leader = names.get(answer.leader, answer.leader)
+    if answer.num_stacks == 1:
+        return leader, "is the only method without privileged information"
+    if answer.equal:
+        stacks = ", ".join(names.get(stack, stack) for stack in (answer.leader, *answer.equal))
+        return "no stack", f"leads without privileged information: {stacks} have equal scores"
+    if answer.probability is None:
+        return leader, "has the highest score, untested: too few seeds"
+    return leader, f"{'leads' if answer.ties else 'is best'} without privileged information"
+
+
+def headline(answer: Answer, names: Mapping[str, str]) -> str:
+    """Return an answer in one sentence that also names the ties.
+
+    Args:
+        answer: the answer.
+        names: short names of stacks by whole names; others are shown whole.
+
+    Example:
+        >>> answer = Answer("elr(reg_weight=2)", False, ("gce", "sce", "mixup"), (), 0.6, 5, 3, 3, None, None, None, None)
+        >>> headline(answer, {"elr(reg_weight=2)": "elr (reg weight 2)"})
         'elr (reg weight 2) leads, not separated from gce, sce and 1 more'
     """
-    short = distinct_names([answer.leader, *answer.ties])
-    leader = short[answer.leader]
-    if answer.num_stacks == 1:
-        return f"{leader} is the only method without privileged information"
-    if answer.probability is None:
-        return f"{leader} has the highest score, untested: too few seeds"
-    if not answer.ties:
-        return f"{leader} is best"
-    names = [short[stack] for stack in answer.ties[:MAX_TIES]]
-    more = len(answer.ties) - len(names)
-    *first, last = [*names, *([f"{more} more"] if more else [])]
-    return f"{leader} leads, not separated from {' and '.join(part for part in (', '.join(first), last) if part)}"
+    subject, predicate = claim(answer, names)
+    sentence = f"{subject} {predicate}"
+    if answer.num_stacks > 1:
+        sentence = sentence.replace(" without privileged information", "")
+    if not answer.ties or answer.equal or answer.probability is None:
+        return sentence
+    shown = [names.get(stack, stack) for stack in answer.ties[:MAX_TIES]]
+    more = len(answer.ties) - len(shown)
+    *first, last = [*shown, *([f"{more} more"] if more else [])]
+    return f"{sentence}, not separated from {' and '.join(part for part in (', '.join(first), last) if part)}"
 
 
 def answer_of(finding: Finding, members: Sequence[SettingPayload], rule: str) -> Answer:
@@ -212,8 +215,8 @@ def answer_of(finding: Finding, members: Sequence[SettingPayload], rule: str) ->
         if not margins:
             return None
         first = margins[0]
-        ends = round(first.low, 5), round(first.high, 5)
-        return Contrast(first.stack, round(first.difference, 5), *ends, tuple(sorted(needs.get(first.stack, ()))))
+        ends = rounded(first.low), rounded(first.high)
+        return Contrast(first.stack, rounded(first.difference), *ends, tuple(sorted(needs.get(first.stack, ()))))
 
     leader, index = finding.leader, RANKING_RULES.index(rule)
     others = [margin for margin in finding.margins if not margin.privileged]
@@ -228,6 +231,7 @@ def answer_of(finding: Finding, members: Sequence[SettingPayload], rule: str) ->
         leader=leader,
         is_best=not ties,
         ties=tuple(ties),
+        equal=tuple(margin.stack for margin in others if margin.difference == 0),
         probability=round(finding.probability, 3),
         num_stacks=finding.num_stacks,
         num_first=sum(_is_first(payload.summary, leader, index) for payload in members),
@@ -273,13 +277,13 @@ def _untested_answer(members: Sequence[SettingPayload], rule: str) -> Answer | N
     def contrast(names: Sequence[str]) -> Contrast | None:
         if not names:
             return None
-        difference = round(means[leader] - means[names[0]], 5)
-        return Contrast(names[0], difference, None, None, tuple(needs.get(names[0], ())))
+        return Contrast(names[0], rounded(means[leader] - means[names[0]]), None, None, tuple(needs.get(names[0], ())))
 
     return Answer(
         leader=leader,
         is_best=False,
         ties=(),
+        equal=tuple(stack for stack in others if means[stack] == means[leader]),
         probability=None,
         num_stacks=len(stacks),
         num_first=sum(each[leader] == max(each[stack] for stack in stacks) for each in found),

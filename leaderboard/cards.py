@@ -16,6 +16,7 @@ from noisybench.config.fidelity import Fidelity
 from noisybench.config.preset_conditions import describe_condition
 from noisybench.config.presets import Presets, format_settings
 from noisybench.config.registry import list_entries
+from noisybench.config.yaml_files import builtin_configs, load_config
 from noisybench.evaluation.catalog import METRICS
 from noisybench.leaderboard.payload import SettingPayload
 
@@ -135,14 +136,29 @@ def _card(card: ComponentCard) -> dict[str, Any]:
         "formula": card.formula,
         "papers": [[paper.citation, paper.title, paper.url] for paper in card.papers],
         "tasks": list(card.tasks),
-        "privileged": [use.text for use in card.privileged],
-        "parameters": [(*vars(each).values(),) for each in card.parameters],
+        "privileged": [_in_words(use.text) for use in card.privileged],
+        "parameters": [
+            (each.name, *map(_in_words, (each.default, each.kind, each.allowed)), each.search, each.help)
+            for each in card.parameters
+        ],
         "convention": card.convention,
         "license": license_ and [license_.name, license_.url, license_.access, license_.note],
         "fidelity": card.fidelity and _fidelity(card.fidelity),
         "presets": list(_presets(card.presets)) if card.presets else [],
         "command": card.command,
+        "search": _search_command(card),
     }
+
+
+def _search_command(card: ComponentCard) -> str:
+    """Return the command that searches the parameters of a mitigation; empty without ranges to search."""
+    if card.kind != "mitigations" or not any(parameter.search for parameter in card.parameters):
+        return ""
+    for name in sorted(builtin_configs("searches")):
+        base = load_config("searches", name).get("base", {})
+        if base.get("mitigations") == card.name:
+            return f"noisybench search {name}"
+    return re.sub(r"^noisybench \w+", "noisybench search", card.command)
 
 
 def _fidelity(card: Fidelity) -> dict[str, Any]:
@@ -160,4 +176,16 @@ def _presets(presets: Presets) -> Iterator[list[str]]:
     """Yield name, condition, settings and source of each row of published settings."""
     for name, row in presets.rows.items():
         is_default = " (the defaults)" if name == presets.defaults else ""
-        yield [name, describe_condition(row) + is_default, format_settings(row.settings) or "none", row.source]
+        settings = _in_words(format_settings(row.settings)) or "none"
+        yield [name, describe_condition(row) + is_default, settings, row.source]
+
+
+def _in_words(text: str) -> str:
+    """Return values and types of Python as configurations write them.
+
+    Example:
+        >>> _in_words("['linear', 'loss']"), _in_words("int | None"), _in_words("noise_rate (only if noise_rate == 'oracle')")
+        ('[linear, loss]', 'int | none', 'noise_rate (only if noise_rate is oracle)')
+    """
+    text = re.sub(r"\b(None|True|False)\b", lambda match: match[0].lower(), text)
+    return re.sub(r"'([\w.-]+)'", r"\1", text).replace(" == ", " is ")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from noisybench import __version__
-from noisybench.config.component_card import component_card
+from noisybench.config.component_card import CARD_KINDS, component_card
 from noisybench.config.papers import Paper
 from noisybench.config.registry import list_entries
 
@@ -74,32 +74,50 @@ def _plain(text: str) -> str:
     return re.sub(r"([&%$#_])", r"\\\1", re.sub(r"[{}\\]", "", text))
 
 
-def citations(summaries: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Return name and BibTeX entry of noisybench, of the entries of a board, and of the papers of its methods.
+def citations(summaries: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, list[int]]]:
+    """Return what users of a board cite: noisybench, its entries, and the papers of its methods, noise models and datasets.
 
     Args:
         summaries: summary of each setting, see `SettingPayload`.
 
+    Returns:
+        Name, BibTeX entry and positions of the settings of each work.
+
     Example:
-        >>> [name for name, _ in citations([])]
+        >>> [name for name, _, _ in citations([])]
         ['noisybench']
     """
-    entries = sorted({entry for summary in summaries for entry in summary["entries"]})
-    papers = _papers(stack for summary in summaries for stack in summary["codes"])
+    by_entry: dict[str, list[int]] = {}
+    for position, summary in enumerate(summaries):
+        for entry in summary["entries"]:
+            by_entry.setdefault(entry, []).append(position)
     return [
-        ("noisybench", software_citation()),
-        *((f"entry {entry}", entry_citation(entry)) for entry in entries),
-        *((f"{', '.join(methods)}: {paper.citation}", paper_citation(paper)) for paper, methods in papers.items()),
+        ("noisybench", software_citation(), list(range(len(summaries)))),
+        *((f"entry {entry}", entry_citation(entry), by_entry[entry]) for entry in sorted(by_entry)),
+        *(
+            (f"{', '.join(names)}: {paper.citation}", paper_citation(paper), sorted(positions))
+            for paper, (names, positions) in _papers(summaries).items()
+        ),
     ]
 
 
-def _papers(stacks: Iterable[str]) -> dict[Paper, list[str]]:
-    """Return the papers of the mitigations in stacks, with the mitigations that each describes."""
-    words = {word for stack in stacks for word in re.findall(r"\w+", stack)}
-    papers: dict[Paper, list[str]] = {}
-    for name, entry in list_entries("mitigations").items():
-        # Names of mitigations also stand in parameters, such as those of an ensemble.
-        if name in words:
-            for paper in component_card(entry).papers:
-                papers.setdefault(paper, []).append(name)
+def _papers(summaries: Sequence[Mapping[str, Any]]) -> dict[Paper, tuple[list[str], set[int]]]:
+    """Return the papers of the components of settings, with the components that each describes and the settings' positions."""
+    papers: dict[Paper, tuple[list[str], set[int]]] = {}
+    for kind in CARD_KINDS:
+        # Names of components also stand in parameters, such as those of an ensemble.
+        words = [_words(summary, kind) for summary in summaries]
+        for name, entry in list_entries(kind).items():
+            positions = {position for position, found in enumerate(words) if name in found}
+            for paper in component_card(entry).papers if positions else ():
+                names, settings = papers.setdefault(paper, ([], set()))
+                names.append(name)
+                settings |= positions
     return papers
+
+
+def _words(summary: Mapping[str, Any], kind: str) -> set[str]:
+    texts = {"noise_models": [summary["noise"], summary["task"]], "datasets": [summary["dataset"]]}.get(
+        kind, summary["codes"]
+    )
+    return {word for text in texts for word in re.findall(r"\w+", text)}

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from noisybench.errors import UserError, nearest
 from noisybench.leaderboard.published import PublishedResult
+from noisybench.leaderboard.rounding import fixed
 from noisybench.leaderboard.statistics import Summary
 from noisybench.leaderboard.table import Setting, StackRow
 from noisybench.records.selection import SELECTION_RULES
@@ -73,12 +74,12 @@ def format_percent(summary: Summary | None, interval: bool = False) -> str:
     """
     if summary is None:
         return "–"
-    text = f"{100 * summary.mean:.1f}"
+    text = fixed(summary.mean, 1, 100)
     if summary.deviation is None:
         return text
     if interval and summary.low is not None and summary.high is not None:
-        return f"{text} [{100 * summary.low:.1f}, {100 * summary.high:.1f}]"
-    return f"{text} ± {100 * summary.deviation:.1f}"
+        return f"{text} [{fixed(summary.low, 1, 100)}, {fixed(summary.high, 1, 100)}]"
+    return f"{text} ± {fixed(summary.deviation, 1, 100)}"
 
 
 def format_mean(summary: Summary | None, digits: int, scale: float = 1.0) -> str:
@@ -89,7 +90,7 @@ def format_mean(summary: Summary | None, digits: int, scale: float = 1.0) -> str
         >>> format_mean(summarize([0.5, 0.6]), 0, 100)
         '55'
     """
-    return f"{scale * summary.mean:.{digits}f}" if summary else "–"
+    return fixed(summary.mean, digits, scale) if summary else "–"
 
 
 def describe_published(results: Sequence[PublishedResult]) -> str:
@@ -135,7 +136,7 @@ TABLE: tuple[Column, ...] = (
     Column(
         "rank",
         "rank",
-        "1 + the number of significantly better stacks",
+        "1 + the number of significantly better stacks, with those that use privileged information",
         lambda setting, row: setting.ranking.ranks.get(row.stack),
         "lower",
     ),
@@ -248,7 +249,7 @@ def best_columns(setting: Setting) -> dict[str, list[str]]:
         if not column.better or column.name in ("rank", "oracle"):
             continue
         values = {
-            row.stack: round(column.scale * value.mean, column.digits)
+            row.stack: float(fixed(value.mean, column.digits, column.scale))
             for row in setting.rows
             if not row.privileged and isinstance(value := column.read(setting, row), Summary)
         }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import Counter
 from collections.abc import Container, Iterable, Sequence
+from typing import NamedTuple
 
 SELF_EXPLANATORY = frozenset({"labels", "match", "mode", "preset", "source", "strategy", "variant"})
 """Parameters whose values are words that need no name beside them."""
@@ -24,6 +26,8 @@ def short_name(name: str) -> str:
         ('el2n (5 networks, 2 epochs)', 'pair_flip 40 %')
         >>> short_name("simclr(epochs=60)+lsa(warmup_epochs=9, detector_cycle=['linear'])")
         'simclr (60 epochs) + lsa (9 warmup epochs, linear detector cycle)'
+        >>> short_name("full(members=[{'name': 'gce', 'q': 0.5}], cut=None)"), short_name("elr(beta=0.9) (tuned, 5 trials)")
+        ('full (gce (q 0.5) members, no cut)', 'elr (beta 0.9) (tuned, 5 trials)')
     """
     return " + ".join(_component(part) for part in _split(name, "+"))
 
@@ -47,11 +51,26 @@ def distinct_names(names: Iterable[str]) -> dict[str, str]:
         >>> distinct_names(["f(steps=[1, 2, 3, 4])", "f(steps=[1, 2, 3, 5])"])["f(steps=[1, 2, 3, 4])"]
         'f(steps=[1, 2, 3, 4])'
     """
-    whole = dict.fromkeys(names)
-    short = {name: short_name(name) for name in whole}
-    counts: dict[str, int] = {}
-    for value in short.values():
-        counts[value] = counts.get(value, 0) + 1
+    whole = list(dict.fromkeys(names))
+    return _distinct(whole, whole)
+
+
+def stack_names(stacks: Iterable[str]) -> dict[str, str]:
+    """Return short names by whole names as `distinct_names`, without the parameters that distinguish no stack.
+
+    These are the parameters that a mitigation has in all of several stacks with it.
+
+    Example:
+        >>> list(stack_names(["simclr(epochs=60)+lsa", "simclr(epochs=60)+lsa(cycle=['loss'])"]).values())
+        ['simclr + lsa', 'simclr + lsa (loss cycle)']
+    """
+    whole = list(dict.fromkeys(stacks))
+    return _distinct(whole, _without_common(whole))
+
+
+def _distinct(whole: Sequence[str], shown: Sequence[str]) -> dict[str, str]:
+    short = dict(zip(whole, map(short_name, shown), strict=True))
+    counts = Counter(short.values())
     return {name: value if counts[value] == 1 else name for name, value in short.items()}
 
 
@@ -76,44 +95,77 @@ def distinguishing_titles(titles: Sequence[Sequence[str]]) -> list[str]:
 
 def _without_shared(names: Sequence[str]) -> list[str]:
     """Return names without the parameters that all those of the same component share."""
-    split = [re.fullmatch(r"([\w:.-]+)\((.*)\)", name, re.DOTALL) for name in names]
+    split = [_parsed(name) for name in names]
     parameters: dict[str, list[list[str]]] = {}
-    for match in split:
-        if match:
-            parameters.setdefault(match[1], []).append(_split(match[2], ","))
+    for parsed in split:
+        if parsed and parsed.parameters:
+            parameters.setdefault(parsed.name, []).append(parsed.parameters)
     shared = {name: set.intersection(*map(set, lists)) for name, lists in parameters.items() if len(lists) > 1}
-    shortened = []
-    for name, match in zip(names, split, strict=True):
-        left = [each for each in _split(match[2], ",") if _stays(each, shared.get(match[1], set()))] if match else []
-        shortened.append(f"{match[1]}({', '.join(left)})" if match and left else match[1] if match else name)
-    return shortened
+    return [
+        _without(parsed, shared.get(parsed.name, set())) if parsed else name
+        for name, parsed in zip(names, split, strict=True)
+    ]
 
 
-def _stays(parameter: str, shared: Container[str]) -> bool:
+def _without_common(stacks: Sequence[str]) -> list[str]:
+    """Return stacks without the parameters that a component has wherever it occurs in several of them."""
+    split = [[(part, _parsed(part)) for part in _split(stack, "+")] for stack in stacks]
+    parameters: dict[str, list[list[str]]] = {}
+    for members in split:
+        for _, parsed in members:
+            if parsed:
+                parameters.setdefault(parsed.name, []).append(parsed.parameters)
+    common = {name: set.intersection(*map(set, lists)) for name, lists in parameters.items() if len(lists) > 1}
+    return [
+        "+".join(_without(parsed, common.get(parsed.name, set())) if parsed else part for part, parsed in members)
+        for members in split
+    ]
+
+
+def _without(component: _Component, dropped: Container[str]) -> str:
     # Rates identify a noise model even where all columns have the same one.
-    return parameter.startswith("rate=") or parameter not in shared
+    left = [each for each in component.parameters if each.startswith("rate=") or each not in dropped]
+    return f"{component.name}({', '.join(left)}){component.search}" if left else component.name + component.search
+
+
+class _Component(NamedTuple):
+    """Name of a component, its parameters such as ``rate=0.4``, and the search that selected them, if any."""
+
+    name: str
+    parameters: list[str]
+    search: str
+
+
+def _parsed(text: str) -> _Component | None:
+    """Return the parts of a component; None for other text."""
+    match = re.fullmatch(r"([\w:.-]+)(?:\((.*?)\))?( \(tuned[\w ]*, \d+ trials\))?", text, re.DOTALL)
+    if match is None:
+        return None
+    parameters = _split(match[2], ",") if match[2] else []
+    is_known = all(re.match(r"\w+=", parameter) for parameter in parameters)
+    return _Component(match[1], parameters, match[3] or "") if is_known else None
 
 
 def _component(text: str) -> str:
     """Return one component in words: its name, its rate, and its other parameters in parentheses."""
-    match = re.fullmatch(r"([\w:.-]+)\((.*)\)", text, re.DOTALL)
-    if match is None:
+    parsed = _parsed(text)
+    if parsed is None:
         return text
-    name, parameters = match[1], [part.partition("=") for part in _split(match[2], ",")]
-    if not all(separator for _, separator, _ in parameters):
-        return text
+    parameters = [parameter.partition("=") for parameter in parsed.parameters]
     rates = [_percent(value) for key, _, value in parameters if key == "rate" and _is_number(value)]
     others = [_parameter(key, value) for key, _, value in parameters if key != "rate" or not _is_number(value)]
-    return " ".join([name, *rates, *([f"({', '.join(others)})"] if others else [])])
+    return " ".join([parsed.name, *rates, *([f"({', '.join(others)})"] if others else [])]) + parsed.search
 
 
 def _parameter(key: str, value: str) -> str:
     """Return one parameter in words."""
     words = key.replace("_", " ")
-    if value in ("True", "False"):
+    if value in ("True", "False", "None"):
         return words if value == "True" else f"no {words}"
     if value.startswith("["):
-        return _list(words, [item.strip("'\"").replace("_", " ") for item in _split(value[1:-1], ",")])
+        return _list(words, [_item(item) for item in _split(value[1:-1], ",") if item])
+    if value.startswith("{"):
+        return f"{words} {_item(value)}"
     if "(" in value:
         return f"{words} {short_name(value)}"
     if not _is_number(value):
@@ -126,7 +178,20 @@ def _parameter(key: str, value: str) -> str:
     return f"{value} {words}" if key.endswith("epochs") else f"{words} {value}"
 
 
+def _item(text: str) -> str:
+    """Return an item of a list in words: a component may be a mapping with its name."""
+    if not text.startswith("{"):
+        return text.strip("'\"").replace("_", " ")
+    pairs = (item.partition(":") for item in _split(text[1:-1], ",") if item)
+    values = {key.strip(" '\""): value.strip(" '\"") for key, _, value in pairs}
+    name = values.pop("name", "")
+    words = ", ".join(_parameter(key, value) for key, value in values.items())
+    return f"{name} ({words})" if name and words else name or words
+
+
 def _list(words: str, items: list[str]) -> str:
+    if not items:
+        return f"no {words}"
     if len(items) > MAX_LISTED:
         return f"{len(items)} {words}"
     if all(map(_is_number, items)):

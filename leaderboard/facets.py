@@ -28,7 +28,7 @@ def facets(description: SettingDescription, is_submitted: bool) -> dict[str, str
         "dataset": short_name(description.dataset),
         "noise": short_name(without_parameters(description.noise, ["rate", "seed"])),
         "rate": "unknown" if rate is None else f"{100 * rate:.3g} %",
-        "network": f"{description.network}, {description.epochs} epochs",
+        "network": description.budget_text,
         "task": short_name(description.task) or "classification",
         "source": "submitted" if is_submitted else "mine",
     }

@@ -13,7 +13,9 @@ from markupsafe import Markup
 
 from noisybench.leaderboard.board import Board
 from noisybench.leaderboard.columns import TABLE, Column
-from noisybench.leaderboard.display_names import distinct_names
+from noisybench.leaderboard.display_names import distinct_names, short_title, stack_names
+from noisybench.leaderboard.setting_description import without_parameters
+from noisybench.leaderboard.stress import RATE_PARAMETERS
 from noisybench.leaderboard.text_tables import LATEX_SPECIAL, csv_names
 from noisybench.plots.method_styles import method_styles
 from noisybench.utils.pages.rendering import json_in_script, render_page
@@ -40,7 +42,7 @@ def to_html(board: Board) -> str:
     """
     data = {
         "settings": board.settings,
-        "excluded": board.excluded,
+        "excluded": [each | {"what": short_title(each["what"].split(" · "))} for each in board.excluded],
         "runs_url": board.runs_url,
         "names": _short_names(board.settings),
         "styles": _styles(board.settings),
@@ -101,7 +103,8 @@ def _short_names(settings: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Return the short names of everything that a view may name, without those that are the whole name."""
     stacks = {stack for summary in settings for stack in summary["codes"]}
     components = {summary[kind] for summary in settings for kind in ("dataset", "noise", "task", "network")}
-    names = distinct_names([*sorted(stacks), *sorted(components - stacks)])
+    components |= {without_parameters(summary["noise"], RATE_PARAMETERS) for summary in settings}
+    names = distinct_names(sorted(components)) | stack_names(sorted(stacks))
     return {whole: short for whole, short in names.items() if short != whole}
 
 

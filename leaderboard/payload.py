@@ -15,6 +15,7 @@ from noisybench.leaderboard.columns import TABLE, best_columns, verification
 from noisybench.leaderboard.facets import facets
 from noisybench.leaderboard.measurements import Measurement, without_record
 from noisybench.leaderboard.pairwise import compare
+from noisybench.leaderboard.rounding import rounded
 from noisybench.leaderboard.setting_description import BUDGET_FIELDS, SettingDescription, without_parameters
 from noisybench.leaderboard.standings import SettingStandings, setting_standings
 from noisybench.leaderboard.statistics import Summary
@@ -114,6 +115,8 @@ def setting_payload(setting: Setting) -> SettingPayload:
         "seconds": {row.stack: short(row.wall_seconds.mean) for row in rows if row.wall_seconds},
         "privileged": {row.stack: list(row.privileged) for row in rows if row.privileged},
         "facets": facets(description, is_submitted),
+        # By rule: stacks that vary so much over seeds that few differences from them are significant.
+        "unstable": [[each.stack for each in ranked.unstable] for ranked in by_rule.values()],
         "entries": sorted({measurement.entry for row in rows for measurement in row.measurements if measurement.entry}),
     }
     best = best_columns(setting)
@@ -235,8 +238,7 @@ def short(value: float | None) -> float | None:
         >>> short(1 / 3)
         0.3333333
     """
-    # The page rounds again; fewer digits could round twice.
-    return None if value is None else round(value, 7)
+    return None if value is None else rounded(value)
 
 
 def short_summary(summary: Summary | None) -> list[float | None] | None:

@@ -188,7 +188,7 @@ def literature_settings(record: RunRecord) -> list[LiteratureSetting]:
 
 def _corrupted(record: RunRecord) -> set[LiteratureSetting]:
     """Return the settings of CIFAR-10 or CIFAR-100 with corrupted labels."""
-    dataset, noise = _benchmark(record), record.spec["noise"]
+    dataset, noise = benchmark(record), record.spec["noise"]
     if dataset is None:
         return set()
     if noise["name"] == "human":
@@ -228,7 +228,7 @@ def _crawled(record: RunRecord) -> set[LiteratureSetting]:
     return {(CRAWLED[name], "web", None)} if name in CRAWLED else set()
 
 
-def _benchmark(record: RunRecord) -> str | None:
+def benchmark(record: RunRecord) -> str | None:
     """Return ``cifar10`` or ``cifar100`` if the run used all of it, regardless of the files it was read from."""
     dataset: dict[str, Any] = record.manifest["dataset"]
     sizes, classes = dataset["sizes"], dataset["classes"]

@@ -14,6 +14,7 @@ from noisybench.leaderboard.across import across_settings, noise_draws
 from noisybench.leaderboard.answer import answer_groups
 from noisybench.leaderboard.cards import card_section
 from noisybench.leaderboard.citations import citations
+from noisybench.leaderboard.display_names import short_title
 from noisybench.leaderboard.entries import entry_section
 from noisybench.leaderboard.payload import SettingPayload
 from noisybench.leaderboard.reproduction import COLUMNS as REPRODUCTION_COLUMNS
@@ -53,7 +54,9 @@ def _stress(given: SectionInput) -> list[dict[str, Any]]:
     groups: dict[str, dict[str, Any]] = {}
     for rule in RANKING_RULES:
         for table in stress_tables(points, rule):
-            group = groups.setdefault(f"{table.title} {table.budget}", {"title": table.title, "rules": {}})
+            group = groups.setdefault(
+                f"{table.title} {table.budget}", {"title": short_title(table.title.split(" · ")), "rules": {}}
+            )
             group["rules"][rule] = stress_payload(table)
     return list(groups.values())
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from noisybench.config.registry import list_entries
+from noisybench.config.static_class import class_constant
+from noisybench.data.splits.names import SPELLINGS
 from noisybench.leaderboard.display_names import short_title
-from noisybench.leaderboard.published import LiteratureSetting, literature_settings
+from noisybench.leaderboard.published import LiteratureSetting, benchmark, literature_settings
 from noisybench.records.schema import RunRecord
 from noisybench.utils.text import counted
 
@@ -77,6 +82,9 @@ class SettingDescription:
         return f"{self.network}, {counted(self.epochs, 'epoch')}"
 
 
+GENERIC = frozenset({"data", "images", "labels", *(word for words in SPELLINGS.values() for word in words)})
+"""Names of files and folders that say nothing about the data in them."""
+
 BUDGET_FIELDS = ("network", "epochs", "batch_size", "optimizer", "learning_rate", "lr_schedule", "augmentation")
 """Fields of a budget by which settings of the same title are distinguished."""
 
@@ -136,12 +144,34 @@ def without_parameters(component: str, names: Iterable[str]) -> str:
     return text.replace(", )", ")").replace("()", "")
 
 
+def dataset_name(record: RunRecord) -> str:
+    """Return the dataset of a run with its parameters; a reader of the user's files has the name of the data.
+
+    This is the benchmark that the files hold, or the name of their folder or file. Without either, as in a submission, which has
+    no paths, it is the name of the reader.
+    """
+    reader, bracket, parameters = record.dataset.partition("(")
+    entry = list_entries("datasets").get(reader)
+    # Features of images are other data than the images, and advice knows them by this name.
+    if entry is None or reader == "features" or not class_constant(entry, "own_files", False):
+        return record.dataset
+    return f"{benchmark(record) or _name_of_files(record.spec['dataset']) or reader}{bracket}{parameters}"
+
+
+def _name_of_files(dataset: Mapping[str, Any]) -> str:
+    """Return the name of the nearest folder or file of a dataset that is not the name of a split; empty without one."""
+    paths = [value for key in ("root", "path", "train") if isinstance(value := dataset.get(key), str)]
+    parts = [part for path in map(Path, paths) for part in (path.stem, *reversed(path.parent.parts))]
+    names = (part for part in parts if re.fullmatch(r"[^\W\d][\w.-]*", part) and part.lower() not in GENERIC)
+    return next(names, "")
+
+
 def describe_setting(record: RunRecord) -> SettingDescription:
     """Return the description of a run's setting."""
     manifest, budget = record.manifest, record.spec["budget"]
     sizes = manifest["dataset"]["sizes"]
     return SettingDescription(
-        dataset=record.dataset,
+        dataset=dataset_name(record),
         noise=record.noise,
         task=record.task,
         label_set=record.label_set,

@@ -9,6 +9,7 @@ from typing import Any
 
 from noisybench.leaderboard.breakdown import Breakdown
 from noisybench.leaderboard.columns import format_percent
+from noisybench.leaderboard.rounding import fixed, rounded
 from noisybench.leaderboard.statistics import Summary
 from noisybench.leaderboard.stress import Cost, StressTable
 from noisybench.leaderboard.text_tables import markdown_table
@@ -55,7 +56,7 @@ def text_rows(table: StressTable, intervals: bool = False) -> list[list[str]]:
 
 
 def _mean(score: Summary | None) -> str:
-    return "–" if score is None else f"{100 * score.mean:.1f}"
+    return "–" if score is None else fixed(score.mean, 1, 100)
 
 
 def breakdown_text(breakdown: Breakdown | None) -> str:
@@ -135,7 +136,7 @@ def payload(table: StressTable) -> dict[str, Any]:
         "budget": table.budget,
         "noise": table.noise,
         "rule": table.rule,
-        "rates": [round(rate, 7) for rate in table.rates],
+        "rates": [rounded(rate) for rate in table.rates],
         "cards": [
             {
                 "stack": card.stack,
@@ -158,4 +159,4 @@ def _summary(summary: Summary | None) -> list[float | None] | None:
     if summary is None:
         return None
     values = (summary.mean, summary.deviation, summary.low, summary.high)
-    return [None if value is None else round(value, 7) for value in values]
+    return [None if value is None else rounded(value) for value in values]

@@ -14,7 +14,14 @@ from noisybench.leaderboard.pair_model import Test
 from noisybench.leaderboard.published import PublishedResult, find_published
 from noisybench.leaderboard.seed_warnings import differing_seeds, seeds_without_score
 from noisybench.leaderboard.setting_description import SettingDescription
-from noisybench.leaderboard.statistics import Ranking, Summary, rank, summarize, unstable_stacks
+from noisybench.leaderboard.statistics import (
+    Ranking,
+    Summary,
+    UnstableStack,
+    rank,
+    summarize,
+    unstable_stacks,
+)
 from noisybench.records.codes import Code
 from noisybench.records.equivalence import Equivalence
 from noisybench.records.selection import RULE_NEEDS, SELECTION_RULES
@@ -110,6 +117,11 @@ class Setting:
     def notes(self) -> tuple[str, ...]:
         """How the code of the runs decided which of them are in the table, one line each."""
         return (*self.joined, *self.other_code)
+
+    @property
+    def unstable(self) -> list[UnstableStack]:
+        """Stacks that vary far more over seeds than the others by the selection rule."""
+        return unstable_stacks(seed_scores(self.rows, self.rule), _resolution(self.description))
 
     def ranked_by(self, rule: str) -> Setting:
         """Return the same rows, in the same order, with the ranking by a selection rule."""

@@ -10,6 +10,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from noisybench.leaderboard.display_names import short_name
+from noisybench.leaderboard.rounding import fixed
 from noisybench.leaderboard.terminal_tables import WIDTH_OF_NAMES, Widened, plain_table
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _settings_table(
             f"[{number}]",
             Text(title),
             Text(names[best.stack] if best and summary else "–"),
-            f"{100 * summary.mean:.1f}" if summary else "–",
+            fixed(summary.mean, 1, 100) if summary else "–",
         )
     table.width = width
     return table
@@ -155,14 +156,14 @@ def _matrix_rows(settings: Sequence[Setting], names: Mapping[str, str]) -> dict[
     rows = {}
     for name in sorted(means, key=lambda name: (means[name] is None, -(means[name] or 0.0), name)):
         texts = [
-            f"{100 * scores[name][number]:.1f}{'*' if (name, number) in best else ' '}"
+            f"{fixed(scores[name][number], 1, 100)}{'*' if (name, number) in best else ' '}"
             if number in scores[name]
             else "– "
             for number in range(len(settings))
         ]
         mean = means[name]
         rows[name + (PRIVILEGED_MARK if name in privileged else "")] = [
-            "–" if mean is None else f"{100 * mean:.1f}",
+            "–" if mean is None else fixed(mean, 1, 100),
             *texts,
         ]
     return rows

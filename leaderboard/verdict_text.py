@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from noisybench.leaderboard.rounding import fixed, rounded
 from noisybench.leaderboard.table import Setting
 from noisybench.leaderboard.verdict import (
     BASELINE,
@@ -93,7 +94,7 @@ def verdict_rows(verdict: Verdict) -> list[list[Any]]:
         [
             margin.stack,
             None if margin.probability is None else round(margin.probability, 3),
-            *(round(value, 5) for value in (-margin.difference, -margin.high, -margin.low)),
+            *(rounded(value) for value in (-margin.difference, -margin.high, -margin.low)),
         ]
         for margin in finding.margins
     ]
@@ -135,8 +136,7 @@ def _listed(texts: Sequence[str], count: int) -> str:
 
 
 def _points(value: float, sign: str = "+") -> str:
-    # Adding zero turns the negative zero of a rounded value into zero.
-    return f"{round(100 * value, 1) + 0.0:{sign}.1f}"
+    return f"{float(fixed(value, 1, 100)):{sign}.1f}"
 
 
 def _interval(margin: Margin) -> str:

@@ -9,12 +9,12 @@ function drawAcross(view) {
   for (const group of sectionOf("across")) {
     const rule = ruleOf(group), { ranks, p, difference, unseparable } = group.rules[rule];
     element("h2", view, group.title);
-    element("p", view, `${group.settings.length} settings, by ${rule}. Friedman's test: ${pText(p)}. Critical difference: ${difference.toFixed(2)} ranks.`);
+    element("p", view, `${group.settings.length} settings, by ${rule}. Friedman's test: ${pText(p)}. Critical difference: ${fixed(difference, 2)} ranks.`);
     if (unseparable) element("p", view, unseparable);
     else drawDiagram(view, Object.entries(ranks), difference, group.title);
     const list = element("p", view, "Settings: ", { class: "note" });
     group.settings.forEach((key, i) => {
-      element("a", list, summaryOf(key).title, { href: addressOf({ view: "boards", setting: key }) });
+      element("a", list, group.labels[i], { title: summaryOf(key).title, href: addressOf({ view: "boards", setting: key }) });
       if (i + 1 < group.settings.length) element("span", list, "; ");
     });
   }
@@ -22,8 +22,8 @@ function drawAcross(view) {
 }
 // Critical-difference diagram (Demšar, 2006): stacks joined by a bar are not separated.
 function drawDiagram(parent, ranks, difference, title) {
-  const count = ranks.length, left = Math.ceil(count / 2), x = r => 250 + (r - 1) / Math.max(1, count - 1) * 340;
-  const groups = [], names = shortened(ranks.map(([stack]) => shortName(stack)), 30);
+  const count = ranks.length, left = Math.ceil(count / 2), x = r => 290 + (r - 1) / Math.max(1, count - 1) * 260;
+  const groups = [], names = shortened(ranks.map(([stack]) => shortName(stack)), 36);
   for (let i = 0; i < count; i++) {
     let j = i;
     while (j + 1 < count && ranks[j + 1][1] - ranks[i][1] <= difference) j++;
@@ -39,9 +39,9 @@ function drawDiagram(parent, ranks, difference, title) {
   for (let r = 1; r <= count; r++) element("text", svg, r, { x: x(r), y: 16, "text-anchor": "middle" });
   groups.forEach(([i, j], number) => element("line", svg, "", { stroke: "var(--text)", "stroke-width": 4, x1: x(ranks[i][1]) - 4, x2: x(ranks[j][1]) + 4, y1: 36 + 9 * number, y2: 36 + 9 * number }));
   ranks.forEach(([stack, rank], i) => {
-    const onLeft = i < left, y = top + 20 * (onLeft ? i : count - 1 - i) + 10, end = onLeft ? 242 : 598;
+    const onLeft = i < left, y = top + 20 * (onLeft ? i : count - 1 - i) + 10, end = onLeft ? 282 : 558;
     element("path", svg, "", { stroke: "var(--line)", fill: "none", d: `M${x(rank)} 26V${y}H${end}` });
-    const label = element("text", svg, `${names.get(shortName(stack))} ${rank.toFixed(2)}`, { class: "name", x: onLeft ? end - 16 : end + 16, y: y + 4, "text-anchor": onLeft ? "end" : "start" });
+    const label = element("text", svg, `${names.get(shortName(stack))} ${fixed(rank, 2)}`, { class: "name", x: onLeft ? end - 16 : end + 16, y: y + 4, "text-anchor": onLeft ? "end" : "start" });
     element("title", label, stack);
     drawMark(svg, stack, onLeft ? end - 7 : end + 7, y, 4);
   });
@@ -52,6 +52,6 @@ function drawNoiseDraws(view, group) {
   element("p", view, `Each draw is one block with the mean over its seeds, by ${rule}. Ranks are computed as within a setting. ${detectable}`, { class: "note" });
   tableOf(view, ["rank", "stack", rule, "95 % interval over draws", ...group.settings.map((_, i) => `draw ${i + 1}`)],
     rows.map(([rank, stack, summary, draws]) =>
-      [rank, stack, points(summary), interval(summary).replace("95 % interval ", ""), ...draws.map(score => (100 * score).toFixed(1))]));
+      [rank, shortName(stack), points(summary), interval(summary).replace("95 % interval ", ""), ...draws.map(score => fixed(100 * score, 1))]));
 }
 registerView("across", "Across settings", drawAcross);

@@ -2,7 +2,7 @@
 // ---- the answer: which method to use
 
 const MAX_STRESS = 2;  // noise models whose stress cards stand beside a matrix
-const ends = ({ low, high }, sign = 1) => low === null ? "" : ` [${[sign * low, sign * high].sort((a, b) => a - b).map(value => (100 * value).toFixed(1).replace("-", "−")).join(", ")}]`;
+const ends = ({ low, high }, sign = 1) => low === null ? "" : ` [${[sign * low, sign * high].sort((a, b) => a - b).map(value => fixed(100 * value, 1).replace("-", "−")).join(", ")}]`;
 // Groups by the chosen rule; settings that have none by it are shown by another one.
 function answerGroups() {
   const chosen = new Set(chosenSettings().map(summary => summary.key)), all = sectionOf("answer");
@@ -44,13 +44,13 @@ function drawGlance(view, groups) {
   });
 }
 function drawGroup(view, group, number, isOpen) {
-  const rule = ruleOf(group), { answer, sentences, rows } = group.rules[rule];
+  const rule = ruleOf(group), { answer, claim: [subject, predicate], sentences, rows } = group.rules[rule];
   const article = element("article", view, "", { class: "answer", id: `group-${number}`, tabindex: -1, "aria-label": group.short });
-  element("p", article, group.short, { class: "scope", title: group.title });
+  const scope = element("p", article, `${group.short} `, { class: "scope", title: group.title });
+  element("button", scope, "Cite", { type: "button", class: "tool", "aria-haspopup": "dialog", "aria-label": `Cite everything behind ${group.short}` }).onclick = () => cite(group.settings);
   const claim = element("p", article, "", { class: "claim" });
-  element("b", claim, shortName(answer.leader), { title: answer.leader });
-  element("span", claim, answer.num_stacks === 1 ? " is the only method without privileged information" : answer.probability === null ? " has the highest score, untested: too few seeds" :
-    answer.is_best ? " is best without privileged information" : " leads without privileged information");
+  element("b", claim, subject, answer.equal.length ? {} : { title: answer.leader });
+  element("span", claim, ` ${predicate}`);
   drawTiles(article, answer, group, rule);
   const chosen = new Set(chosenSettings().map(summary => summary.key)), place = group.settings.map((_, i) => i).filter(i => chosen.has(group.settings[i]));
   const members = place.map(i => summaryOf(group.settings[i])), labels = place.map(i => group.labels[i]), table = matrixOf(members, rule);
@@ -60,7 +60,7 @@ function drawGroup(view, group, number, isOpen) {
   folded.open = isOpen && matchMedia("(min-width: 641px)").matches;
   const stress = stressOf(members, rule), beside = stress.length <= MAX_STRESS ? stress : [];
   drawMatrix(folded, `Methods and settings of answer ${number + 1}`, members, labels, table, beside);
-  drawLegend(folded);
+  drawLegend(folded, table);
   if (stress.length) element("a", element("p", folded, "Scores over the noise rate: "), "stress cards", { href: addressOf({ view: "stress" }) });
   if (sentences.length) drawEvidence(article, sentences, rows);
 }
@@ -76,7 +76,7 @@ function drawTiles(article, answer, group, rule) {
   if (answer.gain) tile("Over cross-entropy", `${signed(answer.gain.difference)} points`, answer.gain.low === null ? "no interval: too few seeds" : `95 % interval${ends(answer.gain)}`);
   else if (answer.leader === "cross_entropy") tile("Over cross-entropy", "no method", "cross-entropy itself has the highest score");
   if (answer.probability !== null) {
-    const value = answer.probability > 0.99 ? "above .99" : answer.probability.toFixed(2).replace(/^0/, "");
+    const value = answer.probability > 0.99 ? "above .99" : fixed(answer.probability, 2).replace(/^0/, "");
     tile("Probability of being best", value, answer.is_best ? `separated from all ${answer.num_stacks - 1} others, error at most 5 %` : `of ${answer.num_stacks}; not separated from ${answer.ties.length}`);
   }
   if (answer.ties.length) tile("Not separated from", answer.ties.slice(0, 3).map(shortName).join("; "), answer.ties.length > 3 ? `and ${answer.ties.length - 3} more` : "");
@@ -92,7 +92,7 @@ function drawRanking(article, rows, count) {
   rows.slice(0, 8).forEach((row, i) => {
     const item = element("li", list);
     element("span", item, shortName(row.stack), { title: row.stack });
-    element("b", item, (100 * known[i]).toFixed(1));
+    element("b", item, inPoints(known[i]));
     element("span", item, "", { class: "meter" }).style.width = `${10 + 90 * (known[i] - low) / (high - low || 1)}%`;
     if (row.needs.length) element("small", item, `needs ${row.needs.join(", ")}`);
     else if (count > 1 && row.first !== null) element("small", item, `first or tied in ${row.first} of ${row.count} settings`);
@@ -107,8 +107,8 @@ function stressOf(members, rule) {
 function drawEvidence(article, sentences, rows) {
   const list = element("details", article);
   element("summary", list, "How sure is this?");
-  for (const sentence of sentences) element("p", list, sentence, { class: "note" });
+  for (const sentence of sentences) prose(element("p", list, "", { class: "note" }), sentence);
   tableOf(list, ["method", "probability of being best", `points against ${shortName(rows[0][0])}`, "95 % interval"], rows.map(([stack, probability, difference, low, high]) =>
-    [shortName(stack), probability === null ? "has privileged information" : probability.toFixed(2), difference === null ? "" : signed(difference), low === null ? "" : `${signed(low)} to ${signed(high)}`]));
+    [shortName(stack), probability === null ? "has privileged information" : fixed(probability, 2), difference === null ? "" : signed(difference), low === null ? "" : `${signed(low)} to ${signed(high)}`]));
 }
 registerView("answer", "Answer", drawAnswer);

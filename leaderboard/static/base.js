@@ -53,19 +53,31 @@ const detailOf = key => parseOnce(`setting-${key}`);
 const summaryOf = key => board.settings.find(summary => summary.key === key);
 // Names in words, for people; the whole name belongs into the title of the element.
 const shortName = name => board.names[name] ?? name;
+const longestFirst = Object.keys(board.names).sort((a, b) => b.length - a.length).map(name => name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+const wholeNames = longestFirst.length ? new RegExp(`(^|\\W)(${longestFirst.join("|")})`, "g") : null;
+const inWords = text => wholeNames ? text.replace(wholeNames, (_, before, name) => before + board.names[name]) : text;
+// Sentences that name stacks and settings as records do.
+const prose = (parent, text) => withCode(parent, inWords(text));
 const shortTitle = summary => [summary.dataset, summary.noise, summary.task].filter(Boolean).map(shortName).join(" · ");
 
 // ---- numbers: a summary is [mean, standard deviation, low, high] or null
 
+// Rounds ties to even, as leaderboard/rounding.py does; `toFixed` rounds them up. A tie has exactly one digit more than is shown.
+const ZEROS = "0".repeat(29);
+function fixed(value, digits) {
+  const exact = Math.abs(value).toFixed(digits + 30), below = exact.slice(0, -30).replace(/\.$/, "");
+  const text = exact.endsWith(`5${ZEROS}`) && "02468".includes(below.at(-1)) ? below : Math.abs(value).toFixed(digits);
+  return value < 0 && Number(text) !== 0 ? `-${text}` : text;
+}
 const mean = summary => summary === null ? -Infinity : summary[0];
-const points = summary => summary === null ? "–" : (100 * summary[0]).toFixed(1) + (summary[1] === null ? "" : " ± " + (100 * summary[1]).toFixed(1));
-const interval = summary => summary === null || summary[2] === null ? "" : `95 % interval ${(100 * summary[2]).toFixed(1)} to ${(100 * summary[3]).toFixed(1)}`;
-const percent = value => (100 * value).toFixed(Math.abs(100 * value) < 10 ? 1 : 0) + " %";
+const points = summary => summary === null ? "–" : fixed(100 * summary[0], 1) + (summary[1] === null ? "" : " ± " + fixed(100 * summary[1], 1));
+const interval = summary => summary === null || summary[2] === null ? "" : `95 % interval ${fixed(100 * summary[2], 1)} to ${fixed(100 * summary[3], 1)}`;
+const percent = value => fixed(100 * value, Math.abs(100 * value) < 10 ? 1 : 0) + " %";
 // A difference in points with its sign; a difference that is shown as zero has none.
 const signed = value => {
-  const text = Math.abs(100 * value).toFixed(1);
+  const text = fixed(Math.abs(100 * value), 1);
   return (text === "0.0" ? "±" : value > 0 ? "+" : "−") + text;
 };
-const pText = p => p < 0.001 ? "p < 0.001" : `p = ${p.toFixed(3)}`;
+const pText = p => p < 0.001 ? "p < 0.001" : `p = ${fixed(p, 3)}`;
 // The rule that is chosen, or the first one that a comparison of settings has.
 const ruleOf = group => group.rules[state.rule] ? state.rule : Object.keys(group.rules)[0];

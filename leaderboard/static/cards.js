@@ -66,7 +66,7 @@ function drawCardItem(items, card, kind) {
     const { best, worse, compared } = rulesOf(card.measured), cost = card.measured.cost;
     facts.push(`best group in ${settingsOf(best)} of ${countOf(card.measured.settings)}`);
     if (compared && card.name !== "cross_entropy") facts.push(`below cross-entropy in ${settingsOf(worse)} of ${compared}`);
-    if (cost) facts.push(`${cost[1].toFixed(2)} times the cost`);
+    if (cost) facts.push(`${fixed(cost[1], 2)} times the cost`);
   }
   if (kind === "mitigations" && !card.measured) facts.push("not on this board");
   if (card.privileged?.length) facts.push(card.privileged.some(use => /\((always|by default)/.test(use)) ? "uses privileged information" : "can use privileged information");
@@ -95,10 +95,6 @@ function drawCard(view, card, kind, parameters) {
     for (const paragraph of card.details) withCode(element("p", view), paragraph);
   }
 }
-// Text in which `backquotes` mark names of code.
-function withCode(parent, text) {
-  text.split("`").forEach((part, i) => element(i % 2 ? "code" : "span", parent, part));
-}
 const symbols = {
   L: "loss", CE: "cross-entropy", p: "predicted probabilities", y: "observed target", z: "scores", f: "features", C: "number of classes", T: "transition matrix",
   e: "epoch", h: "features of the head", P: "probability of an observed class",
@@ -125,7 +121,7 @@ function drawCardFacts(view, card, kind) {
   }
   if (card.tasks) fact("Tasks").textContent = card.tasks.join(", ").replaceAll("_", " ");
   if (kind === "mitigations") fact("Privileged information").textContent = card.privileged.join("; ") || "none";
-  if (card.convention) fact("Noise rate").textContent = card.convention;
+  if (card.convention) withCode(fact("Noise rate"), card.convention);
   if (card.license) {
     const [name, url, access, remark] = card.license, place = fact("License of the data");
     if (url) external(place, url, name); else element("span", place, name);
@@ -148,18 +144,24 @@ function external(parent, url, text) {
 
 function drawMeasured(view, card) {
   element("h3", view, "On this board");
-  if (!card.measured) { element("p", view, "No run on this board uses it."); return; }
-  const { settings, cost, is_alone, tuned } = card.measured, { best, worse, compared } = rulesOf(card.measured);
-  const range = cost && (cost[0] === cost[2] ? "" : ` (${cost[0].toFixed(2)} to ${cost[2].toFixed(2)} over settings)`);
+  if (!card.measured) element("p", view, "No run on this board uses it.");
+  else drawMeasurements(view, card);
+  if (card.measured?.tuned.length) {
+    element("h4", view, "Best measured settings, selected by a search");
+    drawPlaces(view, "", card.measured.tuned.map(([stack, position]) => [position, stack]), card.name, "");
+  } else if (card.search) {
+    element("code", element("p", view, "Best measured settings: not searched on this board. Search them with "), card.search);
+  }
+}
+function drawMeasurements(view, card) {
+  const { settings, cost, is_alone } = card.measured, { best, worse, compared } = rulesOf(card.measured);
+  const range = cost && (cost[0] === cost[2] ? "" : ` (${fixed(cost[0], 2)} to ${fixed(cost[2], 2)} over settings)`);
   element("p", view, `Measured in ${countOf(settings)}, here by the selection rule ${state.rule}. ` +
-    (card.name === "cross_entropy" ? "It is the baseline that others are compared with." : cost ? `A run takes ${cost[1].toFixed(2)} times as long as with cross-entropy${range}${is_alone ? "" : ", together with the other methods of its stacks"}.`
+    (card.name === "cross_entropy" ? "It is the baseline that others are compared with." : cost ? `A run takes ${fixed(cost[1], 2)} times as long as with cross-entropy${range}${is_alone ? "" : ", together with the other methods of its stacks"}.`
       : "Its settings have no run of cross-entropy to compare the cost with."));
   const lists = element("div", view, "", { class: "columns" });
   drawPlaces(lists, `Won: in the best rank group in ${settingsOf(best)} of ${settings}`, best, card.name, "In no setting.");
   if (compared && card.name !== "cross_entropy") drawPlaces(lists, `Lost: below cross-entropy in ${settingsOf(worse)} of ${compared}`, worse, card.name, "In no setting.");
-  if (!tuned.length) return;
-  element("h4", view, "Best measured settings, selected by a search");
-  drawPlaces(view, "", tuned.map(([stack, position]) => [position, stack]), card.name, "");
 }
 function drawPlaces(parent, title, places, name, empty) {
   const box = element("div", parent), bySetting = new Map();
@@ -201,7 +203,7 @@ function drawParameters(view, card, parameters) {
 }
 function drawFidelity(view, fidelity) {
   element("h3", view, "Fidelity to the reference");
-  element("p", view, fidelity.reference ? `Compared with its code: ${fidelity.compared}. Largest difference: ${fidelity.difference}.`
+  withCode(element("p", view), fidelity.reference ? `Compared with its code: ${fidelity.compared}. Largest difference: ${fidelity.difference}.`
     : `No reference code is public. Its tests hold: ${fidelity.compared}.`);
   if (fidelity.deviations.length) tableOf(view, ["deviation", "reason", "effect"], fidelity.deviations);
   else element("p", view, "No deviation is known.");

@@ -131,10 +131,12 @@ function exportTable(table) {
     return { text, name: `${fileName(source.caption)}.${format.suffix}`, type: format.type, note: `${count} row${count === 1 ? "" : "s"} as ${lastFormat}` };
   });
 }
-function cite() {
-  const works = sectionOf("citations");
+// Of some settings, everything that they use is chosen; of the whole board, only noisybench.
+function cite(keys = null) {
+  const positions = keys?.map(key => board.settings.findIndex(summary => summary.key === key));
+  const works = sectionOf("citations").filter(([, , settings]) => !keys || settings.some(position => positions.includes(position)));
   let chosen;
-  textDialog("Cite", (bar, update) => { chosen = choices(bar, "Work", "checkbox", works.map(([name]) => name), name => name === works[0][0], update); }, () => {
+  textDialog("Cite", (bar, update) => { chosen = choices(bar, "Work", "checkbox", works.map(([name]) => name), name => keys || name === works[0][0], update); }, () => {
     const kept = chosen(), text = works.filter(([name]) => kept.includes(name)).map(([, entry]) => entry).join("\n\n") + "\n";
     return { text, name: "noisybench.bib", type: "text/plain", note: `${kept.length} BibTeX ${kept.length === 1 ? "entry" : "entries"}` };
   });
@@ -197,4 +199,4 @@ function addTools(root) {
   }
 }
 new MutationObserver(() => addTools(byId("views"))).observe(byId("views"), { childList: true, subtree: true });
-element("button", byId("theme").parentElement, "Cite", { type: "button", class: "tool", "aria-haspopup": "dialog" }).onclick = cite;
+element("button", byId("theme").parentElement, "Cite", { type: "button", class: "tool", "aria-haspopup": "dialog" }).onclick = () => cite();

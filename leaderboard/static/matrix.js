@@ -5,7 +5,7 @@ const MAX_COLUMNS = 30;  // settings that a matrix shows at first
 const heatSteps = [0.0005, 0.01, 0.02, 0.05, 0.1, 0.2];
 const heatOf = gap => heatSteps.filter(step => Math.round(1e6 * gap) > 1e6 * step).length;
 // Scores of equal text are equally good to readers, so all of them are emphasized, as in tables.
-const inPoints = score => (100 * score).toFixed(1);
+const inPoints = score => fixed(100 * score, 1);
 const needsOf = (members, stack) => [...new Set(members.flatMap(summary => summary.privileged[stack] ?? []))].map(name => name.replaceAll("_", " "));
 
 // Scores by one rule: of each setting its best method, and of each method its cells, average and number of first places.
@@ -22,7 +22,7 @@ function matrixOf(members, rule) {
       if (!score) return null;
       const baseline = summary.scores.cross_entropy?.[index];
       return {
-        score, ranked: rank !== null, gap: best[i].score - score[0], tied: rank !== null && best[i].rank !== null && rank <= best[i].rank,
+        score, ranked: rank !== null, unstable: summary.unstable[index].includes(stack), gap: best[i].score - score[0], tied: rank !== null && best[i].rank !== null && rank <= best[i].rank,
         below: Boolean(baseline) && score[0] < baseline[0], isBest: !summary.privileged[stack] && inPoints(score[0]) === inPoints(best[i].score),
       };
     });
@@ -37,7 +37,7 @@ function matrixOf(members, rule) {
   const worth = row => row.average ?? row.count / members.length - 2;
   return rows.sort((a, b) => worth(b) - worth(a) || a.stack.localeCompare(b.stack));
 }
-const times = value => value === null ? "–" : `${value.toFixed(value < 10 ? 1 : 0)} ×`;
+const times = value => value === null ? "–" : `${fixed(value, value < 10 ? 1 : 0)} ×`;
 
 function drawMatrix(parent, name, members, labels, rows, stress, limit = MAX_COLUMNS) {
   if (members.length > limit) {
@@ -57,7 +57,7 @@ function drawMatrix(parent, name, members, labels, rows, stress, limit = MAX_COL
   });
   heading("time", "Time of a run relative to cross-entropy. Lower is better.");
   for (const { noise, table: cards } of stress) {
-    heading(`area, ${noise}`, `Stress card by ${cards.rule}: mean score over noise rates up to ${(100 * cards.rates.at(-1)).toFixed(0)} %. Higher is better.`, "setting");
+    heading(`area, ${noise}`, `Stress card by ${cards.rule}: mean score over noise rates up to ${fixed(100 * cards.rates.at(-1), 0)} %. Higher is better.`, "setting");
     heading(`breakdown, ${noise}`, "Stress card: last noise rate in percent at which the method is not below cross-entropy at half that rate. Higher is better.", "setting");
   }
   for (const row of rows) {
@@ -70,7 +70,7 @@ function drawMatrix(parent, name, members, labels, rows, stress, limit = MAX_COL
     element("td", tr, times(row.time));
     for (const { table: cards } of stress) {
       const at = cards.cards.findIndex(card => card.stack === row.stack), area = cards.text.columns.indexOf("area");
-      element("td", tr, at < 0 ? "–" : cards.cards[at].area === null ? "–" : (100 * cards.cards[at].area[0]).toFixed(1));
+      element("td", tr, at < 0 ? "–" : cards.cards[at].area === null ? "–" : inPoints(cards.cards[at].area[0]));
       element("td", tr, at < 0 ? "–" : cards.text.rows[at][area + 1].split(" ")[0]);
     }
   }
@@ -78,15 +78,18 @@ function drawMatrix(parent, name, members, labels, rows, stress, limit = MAX_COL
 function drawCell(tr, cell, row, summary, label) {
   if (!cell) { element("td", tr, "–", { class: "note" }); return; }
   const td = element("td", tr, "", { class: `heat-${heatOf(cell.gap)}${cell.tied ? " tied" : ""}${cell.isBest ? " best" : ""}` });
-  const distance = cell.gap > 0 ? `${(100 * cell.gap).toFixed(1)} points below the best` : cell.gap < 0 ? `${(-100 * cell.gap).toFixed(1)} points above the best without privileged information` : "the best";
-  const hint = `${row.stack} on ${label}: ${points(cell.score)}, ${distance}${cell.tied && cell.gap !== 0 ? ", in its rank group" : ""}${cell.below ? ", below cross-entropy" : ""}`;
-  element("a", td, inPoints(cell.score[0]) + (cell.below ? " ▾" : ""), { href: addressOf({ view: "boards", setting: summary.key }), title: hint, "aria-label": hint });
+  const distance = cell.gap > 0 ? `${inPoints(cell.gap)} points below the best` : cell.gap < 0 ? `${inPoints(-cell.gap)} points above the best without privileged information` : "the best";
+  const hint = `${row.stack} on ${label}: ${points(cell.score)}, ${distance}${cell.tied && cell.gap !== 0 ? ", in its rank group" : ""}${cell.unstable ? ", unstable over seeds" : ""}${cell.below ? ", below cross-entropy" : ""}`;
+  element("a", td, (cell.unstable ? "~ " : "") + inPoints(cell.score[0]) + (cell.below ? " ▾" : ""), { href: addressOf({ view: "boards", setting: summary.key }), title: hint, "aria-label": hint });
 }
-function drawLegend(parent) {
+// The signs that the cells of the rows have.
+function drawLegend(parent, rows) {
+  const cells = rows.flatMap(row => row.cells.filter(Boolean));
   const legend = element("p", parent, "", { class: "legend note" });
   element("span", legend, "Points below the best without privileged information: ");
   ["0", "≤ 1", "≤ 2", "≤ 5", "≤ 10", "≤ 20", "more"].forEach((text, i) => element("span", legend, text, { class: `key heat-${i}` }));
   element("span", legend, " outlined: ", { class: "gap" });
   element("span", legend, "same rank group as the best", { class: "key tied" });
-  element("span", legend, " ▾ below cross-entropy", { class: "gap" });
+  if (cells.some(cell => cell.unstable)) element("span", legend, " ~ unstable over seeds, so that few differences from it are significant", { class: "gap" });
+  if (cells.some(cell => cell.below)) element("span", legend, " ▾ below cross-entropy", { class: "gap" });
 }

@@ -3,7 +3,7 @@
 
 const isOpen = row => row.privileged.length > 0;
 const between = ([, , low, high], show) => low === null ? "" : ` (${show(low)} to ${show(high)})`;
-const inPercent = value => (100 * value).toFixed(1) + " %";
+const inPercent = value => fixed(100 * value, 1) + " %";
 
 // The range in which curves differ once the first fifth of training is over, unless it is nearly the whole range.
 function zoomOf(series, whole) {
@@ -14,7 +14,7 @@ function zoomOf(series, whole) {
 function drawCurves(parent, title, name) {
   const rows = filteredRows().filter(row => row.curves[name].length > 1);
   if (!rows.length) return;
-  const isScore = name === "noise_auroc", show = isScore ? value => value.toFixed(3) : inPercent;
+  const isScore = name === "noise_auroc", show = isScore ? value => fixed(value, 3) : inPercent;
   const series = rows.map(row => ({
     stack: row.stack, isOpen: isOpen(row),
     points: row.curves[name].map(([epoch, value, low = null, high = null]) =>
@@ -38,7 +38,7 @@ function drawCost(parent) {
   if (!rows.length) return;
   const series = rows.map(row => {
     const [score, , low, high] = row[state.rule], seconds = row.wall_seconds[0];
-    return { stack: row.stack, isOpen: isOpen(row), points: [[seconds, score, low, high, `${shortName(row.stack)}: ${inPercent(score)}${between([, , low, high], inPercent)}, ${seconds.toFixed(1)} s`]] };
+    return { stack: row.stack, isOpen: isOpen(row), points: [[seconds, score, low, high, `${shortName(row.stack)}: ${inPercent(score)}${between([, , low, high], inPercent)}, ${fixed(seconds, 1)} s`]] };
   });
   const whole = fractions(series.flatMap(({ points: [[, score, low, high]] }) => [score, low ?? score, high ?? score]));
   const means = fractions(series.map(({ points }) => points[0][1])), top = Math.max(...rows.map(row => row.wall_seconds[0])) * 1.08;

@@ -108,12 +108,15 @@ function drawStack(tr, row, width) {
 function runsOf(row, width) {
   const tr = element("tr", document.createElement("tbody"), "", { class: "runs" });
   const list = element("td", tr, "", { colspan: width, class: "text" });
-  linkCards(element("p", list), row.stack);
-  for (const warning of row.warnings) element("div", list, warning, { class: "warning" });
+  const about = element("p", list);
+  // What a configuration calls the stack.
+  if (shortName(row.stack) !== row.stack) element("code", about, row.stack);
+  linkCards(about, row.stack);
+  for (const warning of row.warnings) prose(element("div", list, "", { class: "warning" }), warning);
   for (const [seed, run, last, last10, noisyVal, labelWave, oracle, code, origin] of row.runs) {
     const item = element("div", list);
     const scores = [["last", last], ["last10", last10], ["noisy_val", noisyVal], ["label_wave", labelWave], ["oracle", oracle]].filter(([, value]) => value !== null);
-    element("span", item, `seed ${seed}: ${scores.map(([rule, value]) => `${rule} ${(100 * value).toFixed(2)}`).join(", ")} `);
+    element("span", item, `seed ${seed}: ${scores.map(([rule, value]) => `${rule} ${fixed(100 * value, 2)}`).join(", ")} `);
     // Identifiers of MLflow only: a link is never built from other text of a record.
     if (board.runs_url && /^[0-9a-f]{32}$/.test(run)) {
       element("a", item, "run", { href: `${board.runs_url}${run}?workflowType=machine_learning` });
@@ -140,8 +143,8 @@ function drawPair() {
   const verdict = pair[8] === 0 ? "The difference is significant."
     : pair[8] === null ? "Not significant; if the true difference is the observed one, more than a thousand further seeds are needed."
     : `Not significant; if the true difference is the observed one, ${pair[8]} more seeds detect it with 80 % power.`;
-  text.textContent = `${setting.rows[a].stack} minus ${setting.rows[b].stack}, by ${state.rule}: ${difference.toFixed(2)} points` +
-    (ends ? ` (95 % interval by paired bootstrap: ${ends[0].toFixed(2)} to ${ends[1].toFixed(2)})` : "") +
+  text.textContent = `${shortName(setting.rows[a].stack)} minus ${shortName(setting.rows[b].stack)}, by ${state.rule}: ${fixed(difference, 2)} points` +
+    (ends ? ` (95 % interval by paired bootstrap: ${fixed(ends[0], 2)} to ${fixed(ends[1], 2)})` : "") +
     `. ${pText(pair[5])} by the ranking test, adjusted for all pairs; for this pair alone ${pText(pair[6])} by the permutation ` +
     `test and ${pText(pair[7])} by Wilcoxon's signed-rank test. ${verdict}`;
 }
@@ -159,9 +162,9 @@ function describeSetting(summary) {
   const others = board.settings.filter(other => other.labels === summary.labels && other.key !== summary.key);
   byId("title").textContent = `${shortTitle(summary)} · ${summary.network}, ${summary.epochs} epochs`;
   const text = byId("about");
-  text.textContent = `${setting.convention}. ${rate}. Label set ${summary.labels.slice(0, 16)}; budget ${summary.budget}: ${budget.network}, ${budget.epochs} epochs, ` +
+  withCode(text, `${setting.convention.charAt(0).toUpperCase()}${setting.convention.slice(1)}. ${rate}. Label set ${summary.labels.slice(0, 16)}; budget ${summary.budget}: ${budget.network}, ${budget.epochs} epochs, ` +
     `batch size ${budget.batch_size}, ${budget.optimizer}, learning rate ${budget.learning_rate} (${budget.lr_schedule}), augmentation ${budget.augmentation}. ` +
-    `Code ${summary.code || "not recorded"} (version ${setting.versions.join(", ")}).`;
+    `Code ${summary.code || "not recorded"} (version ${setting.versions.join(", ")}).`);
   if (others.length) element("span", text, " The same labels under other budgets:");
   for (const other of others) {
     element("span", text, " ");
@@ -182,8 +185,8 @@ function showWarnings() {
   box.hidden = !notes.length && !warnings.length;
   box.open = notes.length + warnings.length <= 2 && matchMedia("(min-width: 641px)").matches;
   element("summary", box, [[notes.length, "note"], [warnings.length, "warning"]].filter(([count]) => count).map(([count, noun]) => `${count} ${noun}${count === 1 ? "" : "s"}`).join(", "));
-  for (const text of notes) element("p", box, text, { class: "note" });
-  for (const text of warnings) element("p", box, text, { class: "warning" });
+  for (const text of notes) prose(element("p", box, "", { class: "note" }), text);
+  for (const text of warnings) prose(element("p", box, "", { class: "warning" }), text);
 }
 // The controls show what the address says.
 function showControls() {
@@ -211,7 +214,8 @@ function drawSetting(view) {
   showControls();
   describeSetting(summaryOf(state.setting));
   showWarnings();
-  byId("footnote").textContent = setting.rules[state.rule].footnote;
+  byId("footnote").replaceChildren();
+  prose(byId("footnote"), setting.rules[state.rule].footnote);
   showVerdict();
   drawColumnChooser();
   drawTable(); drawPair(); drawPlots();

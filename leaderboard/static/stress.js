@@ -12,8 +12,8 @@ function drawStress(view) {
     const rule = ruleOf(group), table = group.rules[rule], { columns, rows } = table.text;
     element("h2", view, group.title);
     element("p", view, `By ${rule}; rates are measured fractions of mislabeled training examples.`, { class: "note" });
-    tableOf(view, columns, rows);
-    if (table.left_out.length) element("p", view, `Not shown: ${table.left_out.join("; ")}.`, { class: "note" });
+    tableOf(view, columns, rows.map(([stack, ...cells]) => [inWords(stack), ...cells]));
+    if (table.left_out.length) prose(element("p", view, "", { class: "note" }), `Not shown: ${table.left_out.join("; ")}.`);
     drawMultiples(view, table);
   }
 }

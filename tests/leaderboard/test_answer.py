@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from noisybench.leaderboard.answer import Answer, answer_of, headline
-from noisybench.leaderboard.display_names import distinct_names, distinguishing_titles, short_name
+from noisybench.leaderboard.display_names import distinct_names, distinguishing_titles, short_name, stack_names
+from noisybench.leaderboard.group_titles import group_titles
 from noisybench.leaderboard.payload import setting_payload
 from noisybench.leaderboard.verdict import find_in_setting
 from noisybench.records.schema import RunRecord
@@ -50,11 +51,24 @@ def test_the_answer_names_leader_gain_cost_and_privileged_information() -> None:
 
 
 def test_ties_are_named() -> None:
-    (group,) = answers(suite({"elr": 0.9, "gce": 0.9, "cross_entropy": 0.7}))
+    (group,) = answers(suite({"elr": 0.9, "gce": 0.9001, "cross_entropy": 0.7}))
     found = group["rules"]["last"]
     assert not found["answer"]["is_best"]
     assert {found["answer"]["leader"], *found["answer"]["ties"]} == {"elr", "gce"}
-    assert "leads, not separated from" in found["headline"]
+    assert found["headline"] == "gce leads, not separated from elr"
+    assert found["claim"] == ("gce", "leads without privileged information")
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_no_stack_leads_where_scores_are_equal(seeds: int) -> None:
+    (group,) = answers(suite({"elr": 0.9, "gce": 0.9, "cross_entropy": 0.7}, seeds))
+    found = group["rules"]["last"]
+    sentence = "no stack leads without privileged information: elr, gce have equal scores"
+    assert " ".join(found["claim"]) == sentence
+    assert found["headline"] == "no stack leads: elr, gce have equal scores"
+    # The sentences of the verdict say the same.
+    assert all(each.startswith(sentence) for each in found["sentences"][:1])
+    assert bool(found["sentences"]) == (seeds > 1)
 
 
 def test_a_single_setting_has_the_ties_of_its_ranks() -> None:
@@ -107,6 +121,9 @@ def test_an_overall_answer_joins_budgets_that_share_their_methods() -> None:
         ("web(rate=0.2, source=pixel_permuted)", "web 20 % (pixel permuted)"),
         ("digits(subset_range=[0.5, 1.0])", "digits (subset range 0.5–1.0)"),
         ("cross_entropy", "cross_entropy"),
+        ("elr(beta=0.9) (tuned on clean labels, 5 trials)", "elr (beta 0.9) (tuned on clean labels, 5 trials)"),
+        ("mix(parts=[{'name': 'gce', 'q': 0.5}, {'name': 'elr'}], cut=None)", "mix (gce (q 0.5) elr parts, no cut)"),
+        ("mix(noise={'name': 'pair_flip', 'flag': True}, parts=[])", "mix (noise pair_flip (flag), no parts)"),
         ("it's (a, b", "it's (a, b"),
         ("f(a, b)", "f(a, b)"),
         ("", ""),
@@ -119,6 +136,17 @@ def test_short_names_are_words(name: str, short: str) -> None:
 def test_short_names_never_join_two_names() -> None:
     names = ["f(steps=[1, 2, 3, 4])", "f(steps=[1, 2, 3, 5])", "gce(q=0.7)"]
     assert list(distinct_names(names).values()) == [*names[:2], "gce (q 0.7)"]
+
+
+def test_stacks_are_shown_without_the_parameters_that_all_share() -> None:
+    names = ["s(epochs=60)+lsa", "s(epochs=60)+lsa(cycle=['loss'])", "s(epochs=60)+mixup(alpha=2)", "gce(q=0.7)", "gce"]
+    assert list(stack_names(names).values()) == [
+        "s + lsa",
+        "s + lsa (loss cycle)",
+        "s + mixup (alpha 2)",
+        "gce (q 0.7)",
+        "gce",
+    ]
 
 
 def test_columns_show_what_distinguishes_them() -> None:
@@ -158,5 +186,23 @@ def test_no_stack_is_separated_whose_interval_includes_zero() -> None:
 
 def test_headlines_never_give_two_stacks_one_name() -> None:
     stacks = ("f(steps=[1, 2, 3, 4])", "f(steps=[1, 2, 3, 5])")
-    answer = Answer(stacks[0], False, stacks[1:], 0.6, 2, 1, 1, None, None, None, None)
-    assert headline(answer) == f"{stacks[0]} leads, not separated from {stacks[1]}"
+    answer = Answer(stacks[0], False, stacks[1:], (), 0.6, 2, 1, 1, None, None, None, None)
+    assert headline(answer, stack_names(stacks)) == f"{stacks[0]} leads, not separated from {stacks[1]}"
+
+
+def test_groups_of_one_title_say_what_differs() -> None:
+    def group(dataset: str, task: str, budget: str) -> list[dict[str, Any]]:
+        return [{"dataset": dataset, "task": task, "budget": budget, "facets": {"network": "mlp, 3 epochs"}}]
+
+    groups = [
+        group("digits(n=5)", "t(rate=0.1)", "a"),
+        group("digits(n=5)", "t(rate=0.2)", "b"),
+        group("digits(n=5)", "t(rate=0.2)", "c"),
+        group("digits(n=5)", "", "d"),
+    ]
+    assert group_titles(groups) == [
+        "digits · t 10 % · mlp, 3 epochs",
+        "digits · t 20 % · mlp, 3 epochs · budget b",
+        "digits · t 20 % · mlp, 3 epochs · budget c",
+        "digits · mlp, 3 epochs",
+    ]

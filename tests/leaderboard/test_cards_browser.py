@@ -2,38 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.resources
-import itertools
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Literal
-
-import pytest
 from playwright.sync_api import Browser, Locator, Page
 
-from noisybench.leaderboard.board import build_board
-from noisybench.leaderboard.measurements import builtin_measurements
-from noisybench.leaderboard.page import to_html
-from tests.browser import chromium, watched
-
-VIEWS = (
-    "view=methods", "view=methods&card=elr", "view=methods&card=el2n", "view=methods&card=human", "view=methods&card=cifar10",
-    "view=methods&card=metric%3Across_entropy", "view=entries", "view=published",
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The page of the measurements that ship with noisybench."""
-    file: Path = tmp_path_factory.mktemp("site") / "index.html"
-    file.write_text(to_html(build_board(builtin_measurements())), encoding="utf-8")
-    return file.as_uri()
+from tests.browser import watched
 
 
 def names(page: Page) -> list[str]:
@@ -44,27 +15,9 @@ def search(page: Page) -> Locator:
     return page.locator("main > section:visible input[type=search]")
 
 
-@pytest.mark.parametrize("view", VIEWS)
-def test_the_views_are_accessible_and_fit(browser: Browser, site: str, view: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python", reason="needs axe-playwright-python")
-    source = (importlib.resources.files(axe) / "axe.min.js").read_text(encoding="utf-8")
-    schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+def test_a_card_is_found_opened_and_left_with_the_keyboard(browser: Browser, shipped_site: str) -> None:
     with watched(browser) as page:
-        page.goto(f"{site}#{view}")
-        for summary in page.locator("main > section:visible summary").all()[:3]:
-            summary.click()
-        page.evaluate(source)
-        for width, scheme in itertools.product((1440, 1024, 390), schemes):
-            page.set_viewport_size({"width": width, "height": 900})
-            page.emulate_media(color_scheme=scheme)
-            assert page.evaluate("document.documentElement.scrollWidth") <= width
-            found = page.evaluate("axe.run()")
-            assert not found["violations"], [(each["id"], each["nodes"][0]["html"]) for each in found["violations"]]
-
-
-def test_a_card_is_found_opened_and_left_with_the_keyboard(browser: Browser, site: str) -> None:
-    with watched(browser) as page:
-        page.goto(f"{site}#view=methods")
+        page.goto(f"{shipped_site}#view=methods")
         assert "elr" in names(page)
         assert "adele" not in names(page), "no run of this board has it"
         search(page).focus()
@@ -80,9 +33,9 @@ def test_a_card_is_found_opened_and_left_with_the_keyboard(browser: Browser, sit
         assert search(page).input_value() == "running average"
 
 
-def test_a_card_links_paper_code_and_settings(browser: Browser, site: str) -> None:
+def test_a_card_links_paper_code_and_settings(browser: Browser, shipped_site: str) -> None:
     with watched(browser) as page:
-        page.goto(f"{site}#view=methods&card=elr")
+        page.goto(f"{shipped_site}#view=methods&card=elr")
         view = page.locator("#view-methods")
         assert (
             view.get_by_role("link", name="Liu et al. 2020").get_attribute("href") == "https://arxiv.org/abs/2007.00151"
@@ -101,10 +54,10 @@ def test_a_card_links_paper_code_and_settings(browser: Browser, site: str) -> No
         assert "pair_flip" in page.locator("#view-boards").inner_text()
 
 
-def test_lists_of_settings_agree_with_the_table_of_the_setting(browser: Browser, site: str) -> None:
+def test_lists_of_settings_agree_with_the_table_of_the_setting(browser: Browser, shipped_site: str) -> None:
     """The rank of a setting where a method won is 1 in the table that the card links to."""
     with watched(browser) as page:
-        page.goto(f"{site}#view=methods&card=gce")
+        page.goto(f"{shipped_site}#view=methods&card=gce")
         won = page.locator(".columns > div").first
         assert won.locator("a").count() >= 1
         won.locator("a").first.click()
@@ -112,9 +65,9 @@ def test_lists_of_settings_agree_with_the_table_of_the_setting(browser: Browser,
         assert row.locator("td").first.inner_text() == "1"
 
 
-def test_entries_show_claim_verification_and_digest(browser: Browser, site: str) -> None:
+def test_entries_show_claim_verification_and_digest(browser: Browser, shipped_site: str) -> None:
     with watched(browser) as page:
-        page.goto(f"{site}#view=entries")
+        page.goto(f"{shipped_site}#view=entries")
         entry = page.locator(".entry", has_text="quickstart").first
         text = entry.inner_text()
         for wanted in (
@@ -128,9 +81,9 @@ def test_entries_show_claim_verification_and_digest(browser: Browser, site: str)
         assert entry.get_by_role("link").count() == 3
 
 
-def test_published_results_are_folded_until_they_are_measured(browser: Browser, site: str) -> None:
+def test_published_results_are_folded_until_they_are_measured(browser: Browser, shipped_site: str) -> None:
     with watched(browser) as page:
-        page.goto(f"{site}#view=published")
+        page.goto(f"{shipped_site}#view=published")
         view = page.locator("#view-published")
         assert view.locator("h2").first.inner_text() == "KlemenVovk/noisy-labels"
         first = view.locator("details").first

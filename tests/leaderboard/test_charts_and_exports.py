@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import csv
-import importlib.resources
 import io
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -21,25 +18,11 @@ from noisybench.leaderboard.page import to_html
 from noisybench.leaderboard.table import Setting, build_settings
 from noisybench.leaderboard.text_tables import to_csv, to_latex, to_markdown
 from noisybench.plots.method_styles import method_styles
-from tests.browser import chromium, watched
-from tests.leaderboard.test_browser import runs
-from tests.leaderboard.test_leaderboard import board_of, settings_of
+from tests.browser import watched
+from tests.leaderboard.pages import runs
+from tests.leaderboard.test_leaderboard import settings_of
 
 BOARDS = "#view=boards"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Page of runs with curves."""
-    file = tmp_path_factory.mktemp("site") / "index.html"
-    file.write_text(to_html(board_of(runs())), encoding="utf-8")
-    return file.as_uri()
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +31,7 @@ def shipped() -> Setting:
 
 
 @pytest.fixture(scope="module")
-def shipped_site(tmp_path_factory: pytest.TempPathFactory, shipped: Setting) -> str:
+def setting_site(tmp_path_factory: pytest.TempPathFactory, shipped: Setting) -> str:
     """Page of one shipped setting of several rows without curves."""
     file = tmp_path_factory.mktemp("shipped") / "index.html"
     measurements = [measurement for row in shipped.rows for measurement in row.measurements]
@@ -70,12 +53,12 @@ def content(download: Download) -> bytes:
 
 @pytest.mark.parametrize("rule", ["last", "noisy_val"])
 def test_exports_of_a_setting_are_those_of_the_terminal(
-    browser: Browser, shipped_site: str, shipped: Setting, rule: str
+    browser: Browser, setting_site: str, shipped: Setting, rule: str
 ) -> None:
     measurements = [measurement for row in shipped.rows for measurement in row.measurements]
     (setting,) = build_settings(measurements, rule)
     with watched(browser) as page:
-        page.goto(f"{shipped_site}{BOARDS}&rule={rule}")
+        page.goto(f"{setting_site}{BOARDS}&rule={rule}")
         # Files are in the order of the scores.
         page.locator("#head").get_by_role("button", name=rule, exact=True).click()
         titles = page.locator("#head th button").all_inner_texts()
@@ -97,10 +80,10 @@ def test_exports_of_a_setting_are_those_of_the_terminal(
 
 
 def test_an_export_has_the_rows_and_columns_that_were_chosen(
-    browser: Browser, shipped_site: str, shipped: Setting
+    browser: Browser, setting_site: str, shipped: Setting
 ) -> None:
     with watched(browser) as page:
-        page.goto(f"{shipped_site}{BOARDS}&stack=co")
+        page.goto(f"{setting_site}{BOARDS}&stack=co")
         page.locator(".scroll:has(#table) + .tools").get_by_role("button", name="Export table").click()
         dialog = page.get_by_role("dialog")
         dialog.get_by_role("radio", name="LaTeX").check()
@@ -119,10 +102,10 @@ def test_an_export_has_the_rows_and_columns_that_were_chosen(
     assert [line.split(" & ")[0] for line in kept[1:]] == names
 
 
-def test_what_is_copied_is_announced(browser: Browser, shipped_site: str) -> None:
+def test_what_is_copied_is_announced(browser: Browser, setting_site: str) -> None:
     context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
     page = context.new_page()
-    page.goto(f"{shipped_site}{BOARDS}")
+    page.goto(f"{setting_site}{BOARDS}")
     text = exported(page, "Markdown")
     dialog = page.get_by_role("dialog")
     dialog.get_by_role("button", name="Copy").click()
@@ -254,9 +237,9 @@ def test_a_stack_has_one_color_wherever_it_is_drawn(browser: Browser, site: str)
             assert page.locator("#plots g:has(text:text-is('elr')) path[fill]").last.get_attribute("stroke") == color
 
 
-def test_citations_are_bibtex(browser: Browser, shipped_site: str) -> None:
+def test_citations_are_bibtex(browser: Browser, setting_site: str) -> None:
     with watched(browser) as page:
-        page.goto(shipped_site)
+        page.goto(setting_site)
         page.get_by_role("button", name="Cite").click()
         dialog = page.get_by_role("dialog", name="Cite")
         text = dialog.get_by_label("Text", exact=True)
@@ -270,32 +253,23 @@ def test_citations_are_bibtex(browser: Browser, shipped_site: str) -> None:
         page.locator("dialog").wait_for(state="detached")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1024, 1440])
-def test_charts_and_dialogs_have_no_accessibility_violation(
-    browser: Browser, site: str, width: int, scheme: Any
-) -> None:
-    axe = pytest.importorskip("axe_playwright_python", reason="needs axe-playwright-python")
-    source = (importlib.resources.files(axe) / "axe.min.js").read_text(encoding="utf-8")
-    with watched(browser, width) as page:
-        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-        for view in ("boards", "across", "stress"):
-            page.goto(f"{site}#view={view}")
-            page.reload()
-            page.evaluate(source)
-            assert page.evaluate("document.documentElement.scrollWidth") <= width, view
-            check(page)
-        page.get_by_role("button", name="Export table").first.click()
-        check(page)
-        page.keyboard.press("Escape")
-        page.get_by_role("button", name="Cite").click()
-        check(page)
-        assert page.evaluate("document.getAnimations().length") == 0, "nothing moves"
-
-
-def check(page: Page) -> None:
-    found = page.evaluate("axe.run()")
-    assert not found["violations"], [(each["id"], each["nodes"][0]["html"]) for each in found["violations"]]
+def test_an_answer_is_cited_with_everything_behind_it(browser: Browser, shipped_site: str) -> None:
+    """Methods, noise models, datasets and entries of the settings of one answer, and of no other."""
+    with watched(browser) as page:
+        page.goto(shipped_site)
+        page.get_by_role("button", name="Cite everything behind cifar10").first.click()
+        dialog = page.get_by_role("dialog", name="Cite")
+        works = dialog.get_by_role("checkbox").evaluate_all("boxes => boxes.map(box => [box.value, box.checked])")
+        text = dialog.get_by_label("Text", exact=True).input_value()
+    assert all(checked for _, checked in works)
+    names = [name for name, _ in works]
+    assert names[0] == "noisybench"
+    assert "entry cifar10n-board" in names
+    assert "entry quickstart" not in names
+    assert any(name.startswith("human: ") for name in names), "the noise model"
+    assert any("elr: Liu et al. 2020" in name for name in names)
+    assert not any("simclr" in name for name in names), "a method of another answer"
+    assert text.count("@") == len(names)
 
 
 def test_paper_shows_the_charts_without_their_tools(browser: Browser, site: str) -> None:

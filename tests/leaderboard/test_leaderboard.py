@@ -33,6 +33,7 @@ from noisybench.leaderboard.published import (
     literature_settings,
 )
 from noisybench.leaderboard.ranking_metric import with_metric
+from noisybench.leaderboard.setting_description import dataset_name
 from noisybench.leaderboard.table import Setting, build_settings
 from noisybench.leaderboard.text_tables import text_rows, to_csv, to_latex, to_markdown
 from noisybench.records.schema import Cost, Detection, EpochRow, RunRecord
@@ -247,6 +248,29 @@ def cifar(noise: dict[str, Any], stack: str = "elr", train: int = 45_000) -> Run
     budget = {**plain.spec["budget"], "precision": "float32"}
     spec = {**plain.spec, "dataset": {"name": "parquet"}, "noise": noise, "budget": budget}
     return dataclasses.replace(plain, manifest={**plain.manifest, "dataset": entry}, spec=spec)
+
+
+@pytest.mark.parametrize(
+    ("paths", "name"),
+    [
+        ({"root": "data/flowers/images"}, "flowers"),
+        ({"root": "data", "train": "data/Ships.v2/train.parquet"}, "Ships.v2"),
+        ({"path": "my flowers/fields.npz"}, "fields"),
+        ({"train": ["a.parquet", "b.parquet"]}, "parquet"),
+        ({}, "parquet"),
+    ],
+)
+def test_the_files_of_a_user_have_their_own_name(paths: dict[str, Any], name: str) -> None:
+    plain = dataclasses.replace(record(), dataset="parquet(validation_fraction=0)")
+    read = dataclasses.replace(plain, spec={**plain.spec, "dataset": {"name": "parquet", **paths}})
+    assert dataset_name(read) == f"{name}(validation_fraction=0)"
+
+
+def test_a_benchmark_in_files_and_a_dataset_of_noisybench_have_its_name() -> None:
+    files = dataclasses.replace(cifar({"name": "clean"}), dataset="parquet")
+    assert dataset_name(files) == "cifar10"
+    assert dataset_name(record()) == "digits"
+    assert dataset_name(dataclasses.replace(record(), dataset="features")) == "features", "not the images"
 
 
 def test_published_values_stand_beside_the_same_cell_only() -> None:

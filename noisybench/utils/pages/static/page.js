@@ -11,6 +11,12 @@ function element(name, parent, content = "", attributes = {}) {
   parent.append(node);
   return node;
 }
+// Text in which `backquotes` mark names of code.
+function withCode(parent, text) {
+  if (text.includes("`")) text.split("`").forEach((part, i) => element(i % 2 ? "code" : "span", parent, part));
+  else parent.textContent = text;
+  return parent;
+}
 function fill(select, options, value) {
   select.replaceChildren();
   for (const [key, name] of options) element("option", select, name, { value: key });
@@ -24,7 +30,7 @@ function tableOf(view, head, rows) {
   const body = element("tbody", table);
   for (const row of rows) {
     const tr = element("tr", body);
-    for (const cell of row) element("td", tr, cell, { class: "text wrap" });
+    for (const cell of row) withCode(element("td", tr, "", { class: "text wrap" }), String(cell));
   }
 }
 function switchTheme() {
