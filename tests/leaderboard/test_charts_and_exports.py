@@ -240,7 +240,7 @@ def test_a_stack_has_one_color_wherever_it_is_drawn(browser: Browser, site: str)
 def test_citations_are_bibtex(browser: Browser, setting_site: str) -> None:
     with watched(browser) as page:
         page.goto(setting_site)
-        page.get_by_role("button", name="Cite").click()
+        page.get_by_role("button", name="Cite", exact=True).click()
         dialog = page.get_by_role("dialog", name="Cite")
         text = dialog.get_by_label("Text", exact=True)
         assert text.input_value().startswith("@software{noisybench,")

@@ -110,10 +110,14 @@ def test_citations_of_a_board_are_those_of_its_methods_and_entries() -> None:
     payloads = [
         setting_payload(setting) for setting in build_settings(builtin_measurements()) if "pair_flip" in setting.title
     ]
-    names = [name for name, _ in citations([payload.summary for payload in payloads])]
+    works = citations([payload.summary for payload in payloads])
+    names = [name for name, _, _ in works]
     assert names[:2] == ["noisybench", "entry quickstart"]
     assert "elr: Liu et al. 2020" in names
     assert not any("el2n" in name for name in names), "the board has no such stack"
+    assert {"co_teaching, pair_flip: Han et al. 2018", "digits: Alpaydin and Kaynak 1998"} <= {*names}
+    settings = next(positions for name, _, positions in works if name == "entry quickstart")
+    assert [payloads[position].summary["dataset"] for position in settings] == ["digits"]
 
 
 def test_no_text_of_a_record_is_a_formula_in_a_csv_file() -> None:
