@@ -85,14 +85,14 @@ class PseudoLabels(AuxiliaryUser, NoiseModel):
         "vae", help="Shape constraint of masks, for `adversarial`"
     )
     calibration: bool = parameter(False, help="Calibrate the generator by the features of the constraint")
-    auxiliary_masks: int = parameter(200, ge=2, help="Number of auxiliary masks, for `adversarial`")
+    auxiliary_masks: int = parameter(200, ge=2, le=10000, help="Number of auxiliary masks, for `adversarial`")
     min_axis: float = parameter(
         0.15, gt=0, lt=0.5, help="Smallest major semi-axis of auxiliary ellipses by side length"
     )
     max_axis: float = parameter(0.32, gt=0, lt=0.5, help="Largest major semi-axis of auxiliary ellipses by side length")
     min_ratio: float = parameter(0.6, gt=0, le=1, help="Smallest ratio of the semi-axes of auxiliary ellipses")
-    epochs: int = parameter(40, ge=1, help="Training epochs of the networks")
-    width: int = parameter(8, ge=1, help="Number of channels of the networks at full resolution")
+    epochs: int = parameter(40, ge=1, le=1000, help="Training epochs of the networks")
+    width: int = parameter(8, ge=1, le=64, help="Number of channels of the networks at full resolution")
     on_collapse: Literal["raise", "mean_mask"] = parameter(
         "raise", help="If nearly all pixels are background or object: raise an error, or use the mean of known masks"
     )
@@ -105,6 +105,11 @@ class PseudoLabels(AuxiliaryUser, NoiseModel):
     def example(cls, dataset: Dataset, folder: Path) -> dict[str, Any]:
         """Return parameters of the source that trains no network."""
         return {"source": "boxes", "box_margin": 4.0, "seed": 0}
+
+    @property
+    def trains_networks(self) -> bool:
+        """True for the sources that train networks."""
+        return self.source != "boxes"
 
     def source_info(self, dataset: Dataset) -> dict[str, Any]:
         """Return the information that the source uses besides the images."""

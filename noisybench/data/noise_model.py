@@ -178,6 +178,11 @@ class NoiseModel(Configurable, abc.ABC):
         return False
 
     @property
+    def trains_networks(self) -> bool:
+        """True if trained networks make the labels, so that other machines may make slightly different ones."""
+        return False
+
+    @property
     def name(self) -> str:
         """Name in the registry, which is the file name."""
         return type(self).__module__.rsplit(".", 1)[-1]

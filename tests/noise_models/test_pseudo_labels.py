@@ -12,6 +12,7 @@ import torch
 
 from noisybench.config.registry import get_entry
 from noisybench.data.dataset import Dataset
+from noisybench.data.label_sets import label_files
 from noisybench.data.masks.ellipses import EllipseModel
 from noisybench.errors import Interrupted, UserError
 from noisybench.noise_models._adversarial import AdversarialTranslation, Generator, TranslationSettings
@@ -73,6 +74,10 @@ def test_a_weak_network_reads_the_declared_masks_only() -> None:
         PseudoLabels(source="few_images", **TINY).apply(with_masks(dataset, changed)).train, found.train
     )
     assert len(model.auxiliary_cache.costs) == 1
+    # Another machine need not train the network again, which would make slightly different labels.
+    file = label_files.save(found, dataset, Path("labels"))
+    assert label_files.load(file).hash == found.hash
+    assert get_entry("noise_models", "from_file").load_class()(path="labels").apply(dataset).hash == found.hash
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,8 @@ def _apply_again(labels: LabelSet, dataset: Dataset, entry: Entry) -> str | None
     model = entry.load_class()(**parameters)
     if not all(path.exists() for path in model.data_files().values()):
         return f"`{entry.name}` needs files that are not on this machine"
+    if model.trains_networks:
+        return f"`{entry.name}` trains networks, which make slightly different labels on another machine"
     try:
         made = json.loads(json.dumps(model.apply(dataset).manifest))
     except UserError as error:
