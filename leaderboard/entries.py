@@ -6,19 +6,16 @@ measurements.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
 import importlib.resources
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from noisybench.errors import UserError
 from noisybench.leaderboard.payload import SettingPayload
 from noisybench.leaderboard.submission import Submission
-from noisybench.utils.cells import plain_cell, text_of_cell
+from noisybench.utils.cells import plain_cell, read_rows, text_of_cell, write_rows
 
 
 @dataclass(frozen=True)
@@ -80,11 +77,7 @@ def to_csv(entries: Iterable[EntryInfo]) -> str:
         >>> from_csv(to_csv(builtin_entries())) == builtin_entries()
         True
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([plain_cell(str(value)) for value in vars(entry).values()] for entry in entries)
-    return text.getvalue()
+    return write_rows(COLUMNS, ([plain_cell(str(value)) for value in vars(entry).values()] for entry in entries))
 
 
 def from_csv(text: str) -> list[EntryInfo]:
@@ -93,10 +86,8 @@ def from_csv(text: str) -> list[EntryInfo]:
     Raises:
         UserError: the columns are not `COLUMNS`.
     """
-    reader = csv.DictReader(io.StringIO(text))
-    if tuple(reader.fieldnames or ()) != COLUMNS:
-        raise UserError(f"expected a table with the columns {', '.join(COLUMNS)}, but got {reader.fieldnames}")
-    return [EntryInfo(**{name: text_of_cell(row[name]) for name in COLUMNS}) for row in reader]
+    rows = read_rows(text, COLUMNS, "entries")
+    return [EntryInfo(**{name: text_of_cell(row[name]) for name in COLUMNS}) for row in rows]
 
 
 @functools.cache

@@ -6,11 +6,9 @@ A store has complete records; installed users also have `measured.csv`, one row 
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
 import importlib.resources
-import io
 import json
 import types
 import typing
@@ -26,7 +24,7 @@ from noisybench.leaderboard.setting_description import SettingDescription, descr
 from noisybench.records.codes import Code, as_code
 from noisybench.records.schema import RunRecord
 from noisybench.records.selection import SELECTION_RULES, select
-from noisybench.utils.cells import plain_cell, text_of_cell
+from noisybench.utils.cells import plain_cell, read_rows, text_of_cell, write_rows
 
 SIGNIFICANT_DIGITS = 7
 """Digits of the numbers in a table of measurements; more than any rank or test can depend on."""
@@ -199,14 +197,8 @@ def to_csv(measurements: Iterable[Measurement]) -> str:
         >>> from_csv(to_csv(builtin_measurements())) == builtin_measurements()
         True
     """
-    text = io.StringIO()
-    # The default line ending of csv is that of Windows, on every system.
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for measurement in measurements:
-        values = vars(measurement.setting) | vars(measurement)
-        writer.writerow([_to_cell(values[column]) for column in COLUMNS])
-    return text.getvalue()
+    all_values = (vars(measurement.setting) | vars(measurement) for measurement in measurements)
+    return write_rows(COLUMNS, ([_to_cell(values[column]) for column in COLUMNS] for values in all_values))
 
 
 def _to_cell(value: Any) -> str:
@@ -225,14 +217,11 @@ def from_csv(text: str) -> list[Measurement]:
     Raises:
         UserError: the columns are not `COLUMNS`, or a value has another type.
     """
-    reader = csv.DictReader(io.StringIO(text))
-    if tuple(reader.fieldnames or ()) != COLUMNS:
-        raise UserError(f"expected a table with the columns {', '.join(COLUMNS)}, but got {reader.fieldnames}")
     # Annotations are strings in this module (PEP 563), so `dataclasses.fields` does not have the types.
     setting_types, run_types = typing.get_type_hints(SettingDescription), typing.get_type_hints(Measurement)
     settings: dict[SettingDescription, SettingDescription] = {}
     measurements = []
-    for line, row in enumerate(reader, 2):
+    for line, row in enumerate(read_rows(text, COLUMNS, "measurements"), 2):
         try:
             setting = SettingDescription(
                 **{name: _from_cell(row[name], setting_types[name]) for name in SETTING_COLUMNS}

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,10 +87,39 @@ def setting_payload(setting: Setting) -> SettingPayload:
     description, rows = setting.description, setting.rows
     # A store may hold any text; the name of a setting on the page and in its address must not.
     key = hashlib.sha256(f"{description.label_set} {description.budget}".encode()).hexdigest()[:20]
-    code = code_digest(setting.code)
     by_rule = {rule: setting.ranked_by(rule) for rule in RANKING_RULES}
-    is_submitted = all(measurement.entry for row in rows for measurement in row.measurements)
-    summary = {
+    measurements = [measurement for row in rows for measurement in row.measurements]
+    is_submitted = all(measurement.entry for measurement in measurements)
+    detail = _detail(setting, by_rule)
+    return SettingPayload(
+        _summary(setting, by_rule, key, is_submitted),
+        # As text: a page joins the unchanged settings without writing their JSON again. Browsers refuse NaN in JSON.
+        json.dumps(detail, allow_nan=False),
+        {
+            row.stack: {rule: score.mean for rule in RANKING_RULES if (score := row.scores[rule]) is not None}
+            for row in rows
+        },
+        setting_scores(setting, key),
+        stress_point(setting),
+        setting_standings(detail),
+        description.sort_key,
+        _excluded(setting),
+        [
+            SubmittedRun(each.entry, each.status, each.version, dict(each.code).get("engine", ""))
+            for each in measurements
+            if each.entry
+        ],
+        # Kept as long as the board, so without the curves and detectors of the records.
+        [without_record(measurement) for row in rows if row.published for measurement in row.measurements],
+        is_submitted,
+    )
+
+
+def _summary(setting: Setting, by_rule: Mapping[str, Setting], key: str, is_submitted: bool) -> dict[str, Any]:
+    """Return what the list of settings shows of one, see `SettingPayload`."""
+    description, rows = setting.description, setting.rows
+    code = code_digest(setting.code)
+    return {
         "key": key,
         "title": setting.title,
         "dataset": description.dataset,
@@ -119,8 +149,13 @@ def setting_payload(setting: Setting) -> SettingPayload:
         "unstable": [[each.stack for each in ranked.unstable] for ranked in by_rule.values()],
         "entries": sorted({measurement.entry for row in rows for measurement in row.measurements if measurement.entry}),
     }
+
+
+def _detail(setting: Setting, by_rule: Mapping[str, Setting]) -> dict[str, Any]:
+    """Return the table, curves and pairs of a setting."""
+    description, rows = setting.description, setting.rows
     best = best_columns(setting)
-    detail = {
+    return {
         "metric": description.metric,
         "budget": {name: getattr(description, name) for name in BUDGET_FIELDS},
         "convention": description.convention,
@@ -131,39 +166,16 @@ def setting_payload(setting: Setting) -> SettingPayload:
         "rules": {rule: _ranking(ranked, rule) for rule, ranked in by_rule.items()},
         "rows": [_row(setting, row, best[row.stack]) for row in rows],
     }
+
+
+def _excluded(setting: Setting) -> list[dict[str, str]]:
+    """Return the stacks that are not ranked and the runs that are in no row, with the reason."""
     excluded = [
         {"what": f"{setting.title} · {stack}", "why": "not ranked: fewer than two seeds in common with the others"}
         for stack in setting.ranking.untested
-        if len(rows) > 1
+        if len(setting.rows) > 1
     ]
-    excluded += [{"what": setting.title, "why": reason} for reason in setting.other_code]
-    scores = {
-        row.stack: {rule: score.mean for rule in RANKING_RULES if (score := row.scores[rule]) is not None}
-        for row in rows
-    }
-    # Kept as long as the board, so without the curves and detectors of the records.
-    published = [without_record(measurement) for row in rows if row.published for measurement in row.measurements]
-    measurements = [measurement for row in rows for measurement in row.measurements]
-    submitted = [
-        SubmittedRun(each.entry, each.status, each.version, dict(each.code).get("engine", ""))
-        for each in measurements
-        if each.entry
-    ]
-    # As text: a page joins the unchanged settings without writing their JSON again. Browsers refuse NaN in JSON.
-    text = json.dumps(detail, allow_nan=False)
-    return SettingPayload(
-        summary,
-        text,
-        scores,
-        setting_scores(setting, key),
-        stress_point(setting),
-        setting_standings(detail),
-        description.sort_key,
-        excluded,
-        submitted,
-        published,
-        is_submitted,
-    )
+    return excluded + [{"what": setting.title, "why": reason} for reason in setting.other_code]
 
 
 def _family(description: SettingDescription, parameters: list[str], code: str) -> str:

@@ -1,6 +1,12 @@
-"""Cells of tables that spreadsheets open."""
+"""CSV tables, and their cells as spreadsheets open them."""
 
 from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+
+from noisybench.errors import UserError
 
 
 def plain_cell(text: str) -> str:
@@ -23,3 +29,40 @@ def text_of_cell(cell: str) -> str:
     """
     text = cell.removeprefix("'")
     return text if plain_cell(text) == cell else cell
+
+
+def write_rows(columns: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a CSV table with a header, which `read_rows` reads.
+
+    Examples:
+        >>> write_rows(["name", "date"], [["quickstart", "2026-01-31"]])
+        'name,date\\nquickstart,2026-01-31\\n'
+    """
+    text = io.StringIO()
+    # The default line ending of csv is that of Windows, on every system.
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def read_rows(text: str, columns: Sequence[str], what: str) -> list[dict[str, str]]:
+    """Return the rows of a CSV table that has exactly some columns.
+
+    Args:
+        text: the table.
+        columns: names of the columns, in their order.
+        what: content of the table in the plural, for the message.
+
+    Raises:
+        UserError: the table has other columns.
+
+    Examples:
+        >>> read_rows("name,date\\nquickstart,2026-01-31\\n", ["name", "date"], "entries")
+        [{'name': 'quickstart', 'date': '2026-01-31'}]
+    """
+    reader = csv.DictReader(io.StringIO(text))
+    if list(reader.fieldnames or ()) != list(columns):
+        given = ", ".join(reader.fieldnames or ()) or "none"
+        raise UserError(f"expected a table of {what} with the columns {', '.join(columns)}, but got {given}")
+    return list(reader)

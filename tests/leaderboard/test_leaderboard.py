@@ -345,7 +345,7 @@ def test_a_table_of_measurements_is_read_as_it_was_written() -> None:
 
 def test_a_table_with_other_columns_or_values_is_refused() -> None:
     text = measurements_to_csv([measure(record())])
-    with pytest.raises(UserError, match="expected a table with the columns"):
+    with pytest.raises(UserError, match="expected a table of measurements with the columns"):
         from_csv(text.replace("stack,", "method_name,", 1))
     with pytest.raises(UserError, match="line 2 of the table"):
         from_csv(text.replace(",12,8,sgd,", ",twelve,8,sgd,"))
