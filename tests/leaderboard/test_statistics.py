@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
-from noisybench.leaderboard.pair_model import Test, detectable_difference, fit_pairs
+from noisybench.leaderboard.pair_model import PairModel, Test, detectable_difference, fit_pairs
 from noisybench.leaderboard.pairwise import (
     MIN_BOOTSTRAP_SEEDS,
     Pair,
@@ -407,3 +407,22 @@ def test_the_bootstrap_of_few_seeds_is_too_narrow_and_left_out() -> None:
         values = as_values(rng.normal(size=(2, seeds)))
         (pair,) = compare(values, rank(values))
         assert (pair.low is None) == (seeds < MIN_BOOTSTRAP_SEEDS)
+
+
+def test_a_ranking_solves_for_its_critical_differences_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, evaluations, plain = np.random.default_rng(0), list[int](), PairModel.p_values_of
+    values = {f"stack {n}": dict(enumerate(0.8 + 0.01 * rng.normal(size=3))) for n in range(6)}
+    ranking = rank(values)
+    model = ranking.model
+    assert model is not None
+    alpha = ranking.alpha / len(ranking.p_values)
+
+    def counted(self: PairModel, differences: np.ndarray) -> np.ndarray:
+        evaluations.append(1)
+        return plain(self, differences)
+
+    monkeypatch.setattr(PairModel, "p_values_of", counted)
+    compare(values, ranking)
+    assert ranking.minimum_detectable_difference is not None
+    assert len(evaluations) <= 15, "bisection would need 20 for each of the two"
+    assert plain(model, model.critical_differences(alpha)) == pytest.approx(alpha, rel=1e-5)
