@@ -38,7 +38,7 @@ def all_papers() -> dict[str, Paper]:
 _NAME = r"(?:(?:da|Van) )?[A-Z][\w-]+"
 _CITATION = re.compile(
     r"(arXiv \d{4}\.\d{5})|"
-    rf"({_NAME}(?: [A-Z][\w-]+)?(?: et al\.| and {_NAME}(?: [A-Z]\w+)?)?) \(?((?:19|20)\d\d(?:, (?:19|20)\d\d)*)\b"
+    rf"({_NAME}(?: [A-Z][\w-]+)?(?: et al\.| and {_NAME}(?: [A-Z]\w+)?)?) \(?((?:19|20)\d\d[a-z]?(?:, (?:19|20)\d\d[a-z]?)*)\b"
 )
 
 

@@ -54,6 +54,7 @@ NOT_LOSSES: dict[str, str] = {
     "self_consistency": "changes how responses are generated, not how a network is trained",
     "simclr": "pre-trains the network; load pre-trained weights into your model",
     "small_loss_pruning": SCORES,
+    "sop": "trains parameters of each example with optimizers of their own",
     "spectral_truncation": "changes the trained network after the last epoch",
     "trace_filter": SUBSET,
 }

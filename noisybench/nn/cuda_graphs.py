@@ -25,6 +25,7 @@ from noisybench.nn.captures import (
     restore_host_random_state,
     without_autocast_cache,
 )
+from noisybench.nn.joint_optimizer import JointOptimizer
 
 logger = logging.getLogger("noisybench")
 
@@ -83,8 +84,13 @@ class CapturedCalls:
         """Take a step of an optimizer.
 
         It is replayed if all gradients are those of replayed backward passes, which have fixed addresses, and if its
-        settings are those of the capture, except for settings in tensors on the GPU.
+        settings are those of the capture, except for settings in tensors on the GPU. The parts of a joint optimizer are
+        replayed one by one.
         """
+        if isinstance(optimizer, JointOptimizer):
+            for part in optimizer.parts:
+                self.step_optimizer(part)
+            return
         # Other optimizers, and hooks of their steps, may keep state on the host.
         is_known = type(optimizer) in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
         if (

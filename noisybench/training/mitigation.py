@@ -8,7 +8,7 @@ A mitigation extends the base class `Mitigation`, or one or several of its roles
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from noisybench.config.parameters import Configurable, parameter
 from noisybench.data.privileged import PrivilegedInfo
 from noisybench.training.batch import Batch
+from noisybench.training.optimizers import OptimizerSettings
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Requirements:
         privileged: names from `PRIVILEGED` that the mitigation reads; they are shown on the leaderboard.
         feature_stage: stage of the network whose pooled outputs on the training set are read after each epoch.
         lr_multiplier: factor applied to the learning rate of the budget.
+        head_optimizers: optimizers of the heads that are not trained by the budget's, by the name of the head.
         keep_step_count: keep the number of steps of an epoch when examples are left out, by visiting the others more often.
         per_sample_state: the loss keeps state per sample.
         follows_mixing: that state is kept up to date from `Batch.mixing` where another mitigation mixes the samples; a loss
@@ -61,6 +63,7 @@ class Requirements:
     privileged: tuple[str, ...] = ()
     feature_stage: int | None = None
     lr_multiplier: float = 1.0
+    head_optimizers: Mapping[str, OptimizerSettings] = field(default_factory=dict)
     keep_step_count: bool = True
     per_sample_state: bool = False
     follows_mixing: bool = False

@@ -274,6 +274,7 @@ def combined_requirements(parts: Sequence[Requirements]) -> Requirements:
         privileged=tuple(sorted({info for part in parts for info in part.privileged})),
         feature_stage=next((part.feature_stage for part in parts if part.feature_stage is not None), None),
         lr_multiplier=math.prod(part.lr_multiplier for part in parts),
+        head_optimizers={name: own for part in parts for name, own in part.head_optimizers.items()},
         keep_step_count=all(part.keep_step_count for part in parts),
         per_sample_state=any(part.per_sample_state for part in parts),
         follows_mixing=all(part.follows_mixing for part in parts if part.per_sample_state),

@@ -24,8 +24,8 @@ from noisybench.training.auxiliary import AuxiliaryCache, AuxiliaryRun
 from noisybench.training.batch import Batch, BatchPlan
 from noisybench.training.distributed import GradientSync
 from noisybench.training.mitigation import BatchLoss
+from noisybench.training.optimizers import build_optimizer, set_schedule
 from noisybench.training.sampler import EpochSampler
-from noisybench.training.schedule import adam_beta1_at, learning_rate_at
 from noisybench.training.stack import Stack
 from noisybench.training.task_contract import TaskContract
 from noisybench.training.training_set import TrainingSet
@@ -159,24 +159,9 @@ class Task(TaskContract):
         return self.auxiliary_cache.get_or_train(run)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return the budget's optimizer of all networks and heads; it is elementwise, so that they do not interact."""
-        budget, parameters = self.budget, [*self.networks.parameters(), *self.heads.parameters()]
-        common: dict[str, Any] = {"lr": budget.learning_rate, "weight_decay": budget.weight_decay}
-        if self.device.type == "cuda":
-            # One kernel for many parameters, which reads the learning rate on the GPU, so that it can be captured.
-            common |= {"fused": True, "lr": torch.tensor(budget.learning_rate, device=self.device)}
-            if budget.optimizer != "sgd":
-                common["capturable"] = True
-        if budget.optimizer == "sgd":
-            optimizer = torch.optim.SGD(parameters, momentum=budget.momentum, nesterov=budget.nesterov, **common)
-            if "fused" in common and budget.momentum:
-                # The fused kernel fails if some parameters have momentum and others do not yet, such as a head that is
-                # first trained in a later epoch. Momentum zero gives the same first step as none.
-                for parameter in parameters:
-                    optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-            return optimizer
-        kind = torch.optim.Adam if budget.optimizer == "adam" else torch.optim.AdamW
-        return kind(parameters, betas=(adam_beta1_at(budget, 0.0), 0.999), **common)
+        """Return the budget's optimizer of the networks, with those that mitigations declare for their heads."""
+        own = self.stack.requirements.head_optimizers
+        return build_optimizer(self.budget, self.networks, self.heads, own, self.device)
 
     def on_fit_start(self) -> None:
         """Move the stack's state to the training device, and select examples unless a checkpoint holds the selection."""
@@ -250,21 +235,17 @@ class Task(TaskContract):
         if self.budget.gradient_clipping is not None:
             # After the sum over processes, which all clip the same gradient. Networks of several are independent, so that
             # each has a norm of its own. The factor stays on the device, so that the host does not wait.
-            for module in (*self.networks, *([self.heads] if self.heads else [])):
+            # Heads with an optimizer of their own are not clipped: the budget says nothing about their steps.
+            own = self.stack.requirements.head_optimizers
+            shared = nn.ModuleList(head for name, head in self.heads.items() if name not in own)
+            for module in (*self.networks, *([shared] if shared else [])):
                 torch.nn.utils.clip_grad_norm_(module.parameters(), self.budget.gradient_clipping)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Set the learning rate of this step by the budget's schedule."""
         # A fraction of the planned epoch, so that plans of different length follow the same schedule.
         epoch = self.current_epoch + self._step / len(self.plan)
-        for group in optimizer.param_groups:
-            learning_rate = self.stack.requirements.lr_multiplier * learning_rate_at(self.budget, epoch)
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(learning_rate)
-            else:
-                group["lr"] = learning_rate
-            if self.budget.adam_beta1_in_decay is not None:
-                group["betas"] = (adam_beta1_at(self.budget, epoch), group["betas"][1])
+        set_schedule(optimizer, self.budget, epoch, self.stack.requirements.lr_multiplier)
 
     def on_train_epoch_end(self) -> None:
         """Compute the mean loss, and let mitigations end the epoch.

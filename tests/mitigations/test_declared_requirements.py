@@ -14,6 +14,7 @@ from noisybench.config.registry import get_entry, list_entries
 from noisybench.mitigations import pixel_confident_learning
 from noisybench.mitigations.dividemix import DivideMix
 from noisybench.training.mitigation import Requirements
+from noisybench.training.optimizers import OptimizerSettings
 
 NEEDED: dict[str, dict[str, Any]] = {
     "networks": dict.fromkeys(("co_teaching", "co_teaching_plus", "dividemix", "ensemble", "jocor"), 2),
@@ -29,8 +30,10 @@ NEEDED: dict[str, dict[str, Any]] = {
     },
     "feature_stage": {"lsa": 1},
     "lr_multiplier": {"linear_probe": 10.0, "lora": 10.0},
+    "head_optimizers": {"sop": {"noise_u": OptimizerSettings(10.0), "noise_v": OptimizerSettings(10.0)}},
     "keep_step_count": {},
     "per_sample_state": dict.fromkeys(("cores2", "dividemix", "elr", "lsa", "pls"), True),
+    "per_sample_state": dict.fromkeys(("dividemix", "elr", "lsa", "pls", "sop"), True),
     "follows_mixing": {"elr": True},
     "mixes_samples": dict.fromkeys(("dividemix", "lsa", "mixup", "pls"), True),
     "trains_copies": {"ensemble": True},
@@ -39,6 +42,8 @@ NEEDED: dict[str, dict[str, Any]] = {
     "distributed_state": {
         "adele": {"counts": "sum"}, "elr": {"targets": "gather"},
         "bootstrapping": {}, "cross_entropy": {}, "gce": {}, "gls": {}, "label_smoothing": {}, "sce": {},
+        "bootstrapping": {}, "cross_entropy": {}, "gce": {}, "label_smoothing": {}, "sce": {},
+        "sop": {},
     },
 }  # fmt: skip
 """Requirements of mitigations with their defaults that are not those of a plain loss."""

@@ -21,6 +21,7 @@ STACKS: list[Any] = [
     "cross_entropy",
     "elr",
     "mixup",
+    "sop",
     {"name": "co_teaching", "forget_rate": 0.2},
     {"name": "dividemix", "warmup_epochs": 1},
 ]
