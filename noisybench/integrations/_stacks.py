@@ -25,6 +25,7 @@ SUBSET = "leaves out examples before training; train on a `torch.utils.data.Subs
 NOT_LOSSES: dict[str, str] = {
     "adele": "reads the network's activations and rewrites the masks of the whole training set",
     "aum": SCORES,
+    "cdr": "changes the gradients of the network after the backward pass",
     "co_teaching": "trains two networks, each on the selection of the other",
     "co_teaching_plus": "trains two networks on examples that they classify differently",
     "confident_learning": SCORES,

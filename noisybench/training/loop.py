@@ -90,5 +90,6 @@ def train_epoch(task: Task, optimizer: torch.optim.Optimizer, epoch: int) -> flo
         task.on_after_backward()
         task.on_before_optimizer_step(optimizer)
         task.captured.step_optimizer(optimizer)
+        task.on_train_batch_end(loss, batch, batch_idx)
     task.on_train_epoch_end()
     return task.train_loss

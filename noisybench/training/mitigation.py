@@ -1,8 +1,8 @@
 """The contract of mitigations: the base class and the requirements that a mitigation declares.
 
 A mitigation extends the base class `Mitigation`, or one or several of its roles in `noisybench.training.roles`:
-`LossFunction`, `LossWrapper`, `SampleSelector`, `EpochPlanner`, `ModelBuilder`, `PostProcessor`, `Decoder`,
-`DetectorProvider`, `ProbeProvider`, `LabelPosterior`. Each role adds one abstract method.
+`LossFunction`, `LossWrapper`, `SampleSelector`, `EpochPlanner`, `GradientTransform`, `StepCallback`, `ModelBuilder`,
+`PostProcessor`, `Decoder`, `DetectorProvider`, `ProbeProvider`, `LabelPosterior`. Each role adds one abstract method.
 """
 
 from __future__ import annotations

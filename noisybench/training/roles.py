@@ -82,6 +82,38 @@ class EpochPlanner(Mitigation, abc.ABC):
         """Return the steps of the next epoch; None uses batches of the shuffled training set."""
 
 
+class GradientTransform(Mitigation, abc.ABC):
+    """A mitigation that changes the gradients of every step, after the backward pass and before they are clipped.
+
+    >>> class Halved(GradientTransform):
+    ...     def transform_gradients(self, task):
+    ...         for parameter in task.networks.parameters():
+    ...             parameter.grad.mul_(0.5)
+    >>> issubclass(Halved, Mitigation)
+    True
+    """
+
+    @abc.abstractmethod
+    def transform_gradients(self, task: Learner) -> None:
+        """Change gradients in place, as replayed steps on a GPU need. They are sums over all processes."""
+
+
+class StepCallback(Mitigation, abc.ABC):
+    """A mitigation that runs code after every optimizer step, such as a moving average of weights.
+
+    >>> class Clamped(StepCallback):
+    ...     def on_step_end(self, task):
+    ...         for parameter in task.networks.parameters():
+    ...             parameter.data.clamp_(-1, 1)
+    >>> issubclass(Clamped, Mitigation)
+    True
+    """
+
+    @abc.abstractmethod
+    def on_step_end(self, task: Learner) -> None:
+        """Run after the optimizer has changed the weights; change weights in place, as replayed steps need."""
+
+
 class ModelBuilder(Mitigation, abc.ABC):
     """A mitigation that replaces the network to train: another head, a frozen backbone, adapters. At most one.
 

@@ -16,12 +16,14 @@ from noisybench.training.mitigation import BatchLoss, Mitigation, Requirements, 
 from noisybench.training.roles import (
     Decoder,
     EpochPlanner,
+    GradientTransform,
     LabelPosterior,
     LossFunction,
     LossWrapper,
     ModelBuilder,
     PostProcessor,
     SampleSelector,
+    StepCallback,
 )
 from noisybench.training.training_set import TrainingSet
 
@@ -161,6 +163,16 @@ class Stack:
         """Notify every mitigation that an epoch has ended."""
         for mitigation in self.mitigations:
             mitigation.on_epoch_end(task)
+
+    def transform_gradients(self, task: Learner) -> None:
+        """Let the mitigations change the gradients of a step, in order."""
+        for transform in self.with_role(GradientTransform):
+            transform.transform_gradients(task)
+
+    def on_step_end(self, task: Learner) -> None:
+        """Notify the mitigations that follow every optimizer step."""
+        for callback in self.with_role(StepCallback):
+            callback.on_step_end(task)
 
     def plan_epoch(self, task: Learner) -> list[BatchPlan] | None:
         """Return the steps of this epoch if a mitigation plans it, else None."""

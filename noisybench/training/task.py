@@ -93,7 +93,7 @@ class Task(TaskContract):
             self.networks.append(self.build_network())
         if budget.channels_last:
             self.networks.to(memory_format=torch.channels_last)
-        self._compile()
+        self.forwards = _forwards(self.networks, budget)
         self.pretrained: dict[str, Tensor] = {}
         self.auxiliary_cache = AuxiliaryCache()
         self.num_workers = 0
@@ -105,11 +105,6 @@ class Task(TaskContract):
         self._batch_loss: BatchLoss
         self._gradient_sync: GradientSync | None = None
         self._generator: torch.Generator | None = None
-
-    def _compile(self) -> None:
-        self.forwards: list[Any] = [
-            torch.compile(network) if self.budget.compile else network for network in self.networks
-        ]
 
     # Before training
 
@@ -147,7 +142,7 @@ class Task(TaskContract):
             torch.manual_seed(torch_seed("adaptation", self.seed, number))
             # Compiled forward functions still refer to the replaced networks, so that they are rebuilt below.
             self.networks[number] = self.stack.build_model(network).to(self.device)
-        self._compile()
+        self.forwards = _forwards(self.networks, self.budget)
 
     def add_head(self, name: str, build: Callable[[], nn.Module]) -> None:
         """Train a further module beside the networks, initialized from a stream of its own."""
@@ -229,9 +224,10 @@ class Task(TaskContract):
         return loss
 
     def on_after_backward(self) -> None:
-        """Sum the gradients of all processes, if several train the run, and clip them."""
+        """Sum the gradients of all processes, if several train the run; let mitigations change them, and clip them."""
         if self._gradient_sync is not None:
             self._gradient_sync.sum_gradients()
+        self.stack.transform_gradients(self)
         if self.budget.gradient_clipping is not None:
             # After the sum over processes, which all clip the same gradient. Networks of several are independent, so that
             # each has a norm of its own. The factor stays on the device, so that the host does not wait.
@@ -246,6 +242,10 @@ class Task(TaskContract):
         # A fraction of the planned epoch, so that plans of different length follow the same schedule.
         epoch = self.current_epoch + self._step / len(self.plan)
         set_schedule(optimizer, self.budget, epoch, self.stack.requirements.lr_multiplier)
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Let mitigations follow the optimizer step."""
+        self.stack.on_step_end(self)
 
     def on_train_epoch_end(self) -> None:
         """Compute the mean loss, and let mitigations end the epoch.
@@ -297,6 +297,11 @@ class Task(TaskContract):
         self.sampler.weights = checkpoint["sample_weights"]
         for mitigation, state in zip(self.stack.mitigations, checkpoint["mitigations"], strict=True):
             mitigation.load_state_dict(state)
+
+
+def _forwards(networks: nn.ModuleList, budget: Budget) -> list[Any]:
+    """Return networks as they are called: compiled if the budget says so."""
+    return [torch.compile(network) if budget.compile else network for network in networks]
 
 
 class EpochBatches:

@@ -27,6 +27,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "privileged": {
         "oracle_pruning": ("label_status",),
         **dict.fromkeys(("co_teaching", "co_teaching_plus", "jocor", "trimmed_loss"), ("noise_rate",)),
+        **dict.fromkeys(("cdr", "co_teaching", "trimmed_loss"), ("noise_rate",)), "oracle_pruning": ("label_status",),
     },
     "feature_stage": {"lsa": 1},
     "lr_multiplier": {"linear_probe": 10.0, "lora": 10.0},
@@ -43,7 +44,7 @@ NEEDED: dict[str, dict[str, Any]] = {
         "adele": {"counts": "sum"}, "elr": {"targets": "gather"},
         "bootstrapping": {}, "cross_entropy": {}, "gce": {}, "gls": {}, "label_smoothing": {}, "sce": {},
         "bootstrapping": {}, "cross_entropy": {}, "gce": {}, "label_smoothing": {}, "sce": {},
-        "sop": {},
+        "cdr": {}, "sop": {},
     },
 }  # fmt: skip
 """Requirements of mitigations with their defaults that are not those of a plain loss."""

@@ -22,6 +22,7 @@ STACKS: list[Any] = [
     "elr",
     "mixup",
     "sop",
+    {"name": "cdr", "noise_rate": 0.3},
     {"name": "co_teaching", "forget_rate": 0.2},
     {"name": "dividemix", "warmup_epochs": 1},
 ]
