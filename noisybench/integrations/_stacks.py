@@ -32,6 +32,7 @@ NOT_LOSSES: dict[str, str] = {
     "cores2": "counts the observed labels of the whole training set before training",
     "dividemix": "trains two networks, on batches that each plans for the other",
     "el2n": SCORES,
+    "elr_plus": "trains two networks, each with the moving average of the other",
     "ensemble": "trains several networks",
     "f_divergence": "draws further examples of the training set in each step",
     "forgetting": SCORES,

@@ -33,8 +33,11 @@ class Requirements:
 
     Attributes:
         networks: number of networks to train.
-        ensemble: deploy all networks instead of the first: the mean of their ``"probabilities"``, or the softmax of the mean
-            of their ``"logits"``, which weighs confident networks more. Evaluation, label quality and corrected labels use it.
+        ensemble: deploy several networks instead of the first: the mean of their ``"probabilities"``, or the softmax of the
+            mean of their ``"logits"``, which weighs confident networks more. Evaluation, label quality and corrected labels use
+            it.
+        deployed: number of networks that an ensemble deploys, from the first; all by default. The others are not deployed, such
+            as moving averages of weights that guide the training; averages that are deployed come first.
         views: names from `VIEWS` that the loss reads; the weak view is always available.
         privileged: names from `PRIVILEGED` that the mitigation reads; they are shown on the leaderboard.
         feature_stage: stage of the network whose pooled outputs on the training set are read after each epoch.
@@ -59,6 +62,7 @@ class Requirements:
 
     networks: int = 1
     ensemble: Literal["probabilities", "logits"] | None = None
+    deployed: int | None = None
     views: tuple[str, ...] = ("weak",)
     privileged: tuple[str, ...] = ()
     feature_stage: int | None = None

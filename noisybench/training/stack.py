@@ -86,8 +86,9 @@ class Stack:
 
     @property
     def deployed_networks(self) -> range:
-        """Numbers of the networks that are deployed: the first network, or all of an ensemble."""
-        return range(self.requirements.networks if self.requirements.ensemble else 1)
+        """Numbers of the networks that are deployed: the first network, or those of an ensemble."""
+        needs = self.requirements
+        return range((needs.deployed or needs.networks) if needs.ensemble else 1)
 
     def combine(self, logits: Sequence[Tensor]) -> Tensor:
         """Return the (B, C, ...) float32 class probabilities of the deployed prediction.
@@ -282,6 +283,7 @@ def combined_requirements(parts: Sequence[Requirements]) -> Requirements:
     return Requirements(
         networks=max((part.networks for part in parts), default=1),
         ensemble=next((part.ensemble for part in parts if part.ensemble), None),
+        deployed=next((part.deployed for part in parts if part.deployed), None),
         views=tuple(view for view in VIEWS if view in views),
         privileged=tuple(sorted({info for part in parts for info in part.privileged})),
         feature_stage=next((part.feature_stage for part in parts if part.feature_stage is not None), None),

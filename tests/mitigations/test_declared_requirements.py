@@ -19,6 +19,9 @@ from noisybench.training.optimizers import OptimizerSettings
 NEEDED: dict[str, dict[str, Any]] = {
     "networks": dict.fromkeys(("co_teaching", "co_teaching_plus", "dividemix", "ensemble", "jocor"), 2),
     "ensemble": {"dividemix": "logits", "ensemble": "probabilities"},
+    "networks": {"co_teaching": 2, "dividemix": 2, "elr_plus": 4, "ensemble": 2},
+    "ensemble": {"dividemix": "logits", "elr_plus": "logits", "ensemble": "probabilities"},
+    "deployed": {"elr_plus": 2},
     "views": {
         "dividemix": ("weak", "weak_2"),
         "lsa": ("weak", "weak_2", "strong", "contrastive"),
@@ -35,8 +38,9 @@ NEEDED: dict[str, dict[str, Any]] = {
     "keep_step_count": {},
     "per_sample_state": dict.fromkeys(("cores2", "dividemix", "elr", "lsa", "pls"), True),
     "per_sample_state": dict.fromkeys(("dividemix", "elr", "lsa", "pls", "sop"), True),
+    "per_sample_state": dict.fromkeys(("dividemix", "elr", "elr_plus", "lsa", "pls", "sop"), True),
     "follows_mixing": {"elr": True},
-    "mixes_samples": dict.fromkeys(("dividemix", "lsa", "mixup", "pls"), True),
+    "mixes_samples": dict.fromkeys(("dividemix", "elr_plus", "lsa", "mixup", "pls"), True),
     "trains_copies": {"ensemble": True},
     "sets_initial_weights": {"simclr": True},
     "replaces_classifier": dict.fromkeys(("knn", "mahalanobis", "spectral_truncation"), True),

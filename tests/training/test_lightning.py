@@ -23,6 +23,7 @@ STACKS: list[Any] = [
     "mixup",
     "sop",
     {"name": "cdr", "noise_rate": 0.3},
+    "elr_plus",
     {"name": "co_teaching", "forget_rate": 0.2},
     {"name": "dividemix", "warmup_epochs": 1},
 ]
