@@ -59,6 +59,7 @@ NOT_LOSSES: dict[str, str] = {
     "sop": "trains parameters of each example with optimizers of their own",
     "spectral_truncation": "changes the trained network after the last epoch",
     "trace_filter": SUBSET,
+    "volminnet": "trains a transition matrix with an optimizer of its own",
 }
 """Mitigations that are no loss of a network's scores: what they do instead, and what to use."""
 

@@ -130,16 +130,28 @@ class TransitionCorrection(LossFunction, LabelPosterior, abc.ABC):
 
     def posterior(self, probabilities: Tensor, observed: Tensor) -> Tensor | None:
         """Return the posterior probabilities of the clean classes by Bayes' rule with the matrix, once it is known."""
-        if "matrix" not in self.state:
-            return None
-        # P(c | x, y) is proportional to P(c | x) T_cy; row y of the transpose has T_cy for all c.
-        joint = probabilities * self.state["matrix"].T[observed]
-        return joint / joint.sum(1, keepdim=True).clamp_min(1e-12)
+        return clean_posterior(probabilities, self.state["matrix"], observed) if "matrix" in self.state else None
 
     def _posterior_of_all(self, task: Learner, training_set: TrainingSet) -> Tensor | None:
         if "matrix" not in self.state:  # without a pass over the training set
             return None
         return self.posterior(task.training_probabilities(), training_set.targets)
+
+
+def clean_posterior(probabilities: Tensor, matrix: Tensor, observed: Tensor) -> Tensor:
+    """Return the (N, C) probabilities of the clean classes given predictions and observed labels, by Bayes' rule.
+
+    Args:
+        probabilities: (N, C) predictions of the clean classes.
+        matrix: (C, C) transition matrix.
+        observed: (N,) observed labels.
+
+    >>> clean_posterior(torch.tensor([[0.5, 0.5]]), torch.tensor([[0.9, 0.1], [0.6, 0.4]]), torch.tensor([1]))
+    tensor([[0.2000, 0.8000]])
+    """
+    # P(c | x, y) is proportional to P(c | x) T_cy; row y of the transpose has T_cy for all c.
+    joint = probabilities * matrix.T[observed]
+    return joint / joint.sum(1, keepdim=True).clamp_min(1e-12)
 
 
 def estimate_transitions(probabilities: Tensor, percentile: float | None = None) -> Tensor:

@@ -34,7 +34,10 @@ NEEDED: dict[str, dict[str, Any]] = {
     },
     "feature_stage": {"lsa": 1},
     "lr_multiplier": {"linear_probe": 10.0, "lora": 10.0},
-    "head_optimizers": {"sop": {"noise_u": OptimizerSettings(10.0), "noise_v": OptimizerSettings(10.0)}},
+    "head_optimizers": {
+        "sop": {"noise_u": OptimizerSettings(10.0), "noise_v": OptimizerSettings(10.0)},
+        "volminnet": {"transition": OptimizerSettings(0.01, momentum=0.9, follows_schedule=True)},
+    },
     "keep_step_count": {},
     "per_sample_state": dict.fromkeys(("cores2", "dividemix", "elr", "lsa", "pls"), True),
     "per_sample_state": dict.fromkeys(("dividemix", "elr", "lsa", "pls", "sop"), True),
@@ -48,7 +51,7 @@ NEEDED: dict[str, dict[str, Any]] = {
         "adele": {"counts": "sum"}, "elr": {"targets": "gather"},
         "bootstrapping": {}, "cross_entropy": {}, "gce": {}, "gls": {}, "label_smoothing": {}, "sce": {},
         "bootstrapping": {}, "cross_entropy": {}, "gce": {}, "label_smoothing": {}, "sce": {},
-        "cdr": {}, "sop": {},
+        "cdr": {}, "sop": {}, "volminnet": {},
     },
 }  # fmt: skip
 """Requirements of mitigations with their defaults that are not those of a plain loss."""

@@ -24,6 +24,7 @@ STACKS: list[Any] = [
     "sop",
     {"name": "cdr", "noise_rate": 0.3},
     "elr_plus",
+    {"name": "volminnet", "optimizer": "adam"},
     {"name": "co_teaching", "forget_rate": 0.2},
     {"name": "dividemix", "warmup_epochs": 1},
 ]
