@@ -39,7 +39,7 @@ def test_every_citation_has_a_title_and_an_address() -> None:
     cited |= {citation for text in published for citation in citations(text)}
     assert cited == all_papers().keys(), "noisybench/config/papers.csv has other papers than the documentation cites"
     for paper in all_papers().values():
-        assert re.fullmatch(r"https?://[\w./~()-]+", paper.url), paper.url
+        assert re.fullmatch(r"https?://[\w./~()?=-]+", paper.url), paper.url
         assert paper.title.strip(". ") == paper.title
 
 
