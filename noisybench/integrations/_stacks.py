@@ -57,6 +57,7 @@ NOT_LOSSES: dict[str, str] = {
     "simclr": "pre-trains the network; load pre-trained weights into your model",
     "small_loss_pruning": SCORES,
     "sop": "trains parameters of each example with optimizers of their own",
+    "sop_plus": "trains parameters of each example with optimizers of their own, and reads a second view",
     "spectral_truncation": "changes the trained network after the last epoch",
     "trace_filter": SUBSET,
     "volminnet": "trains a transition matrix with an optimizer of its own",

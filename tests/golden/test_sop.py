@@ -1,4 +1,4 @@
-"""Sparse over-parameterization against steps of the authors' loss and optimizers."""
+"""SOP and SOP+ against steps of the authors' loss and optimizers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import nn
 
 from noisybench.config.budget import Budget
 from noisybench.mitigations.sop import SOP
+from noisybench.mitigations.sop_plus import SOPPlus
 from noisybench.training.batch import Batch
 from noisybench.training.optimizers import build_optimizer, set_schedule
 from noisybench.training.training_set import TrainingSet
@@ -20,16 +21,14 @@ BUDGET = Budget(learning_rate=0.02, momentum=0.9, weight_decay=1e-3, lr_schedule
 
 
 @pytest.mark.fast
-@pytest.mark.parametrize("setting", range(2))
+@pytest.mark.parametrize("setting", range(3))
 def test_steps_are_the_authors(setting: int) -> None:
     golden = load_golden("sop")
-    lr_u, lr_v, std = golden["settings"][setting][:3]
+    lr_u, lr_v, std, consistency, balance = map(float, golden["settings"][setting])
     labels, inputs = golden.tensor(f"labels_{setting}"), golden.tensor(f"inputs_{setting}")
-    sop, heads, network = (
-        SOP(lr_u=float(lr_u), lr_v=float(lr_v), init_std=float(std)),
-        nn.ModuleDict(),
-        nn.Linear(5, 10),
-    )
+    rates: dict[str, Any] = {"lr_u": lr_u, "lr_v": lr_v, "init_std": std}
+    sop = SOPPlus(**rates, consistency=consistency, balance=balance) if consistency else SOP(**rates)
+    heads, network = nn.ModuleDict(), nn.Linear(5, 10)
     task: Any = SimpleNamespace(
         heads=heads, logits=lambda inputs: network(inputs), add_head=lambda name, build: heads.update({name: build()})
     )
@@ -42,7 +41,8 @@ def test_steps_are_the_authors(setting: int) -> None:
     own = sop.requirements.head_optimizers
     optimizer = build_optimizer(BUDGET, nn.ModuleList([network]), heads, own, torch.device("cpu"))
     for index, wanted in zip(golden.tensor(f"index_{setting}"), golden[f"loss_{setting}"], strict=True):
-        loss = sop.loss(task, Batch({"weak": inputs[0][index]}, labels[index], index, num_classes=10)).mean()
+        views = {"weak": inputs[0][index], "strong": inputs[1][index]}
+        loss = sop.loss(task, Batch(views, labels[index], index, num_classes=10)).mean()
         optimizer.zero_grad()
         loss.backward()
         set_schedule(optimizer, BUDGET, 0.0, lr_multiplier=1.0)

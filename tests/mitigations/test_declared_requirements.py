@@ -16,6 +16,7 @@ from noisybench.mitigations.dividemix import DivideMix
 from noisybench.training.mitigation import Requirements
 from noisybench.training.optimizers import OptimizerSettings
 
+NOISE = {"noise_u": OptimizerSettings(10.0), "noise_v": OptimizerSettings(10.0)}
 NEEDED: dict[str, dict[str, Any]] = {
     "networks": dict.fromkeys(("co_teaching", "co_teaching_plus", "dividemix", "ensemble", "jocor"), 2),
     "ensemble": {"dividemix": "logits", "ensemble": "probabilities"},
@@ -26,6 +27,7 @@ NEEDED: dict[str, dict[str, Any]] = {
         "dividemix": ("weak", "weak_2"),
         "lsa": ("weak", "weak_2", "strong", "contrastive"),
         "pls": ("weak", "weak_2", "contrastive"),
+        "sop_plus": ("weak", "strong"),
     },
     "privileged": {
         "oracle_pruning": ("label_status",),
@@ -35,13 +37,14 @@ NEEDED: dict[str, dict[str, Any]] = {
     "feature_stage": {"lsa": 1},
     "lr_multiplier": {"linear_probe": 10.0, "lora": 10.0},
     "head_optimizers": {
-        "sop": {"noise_u": OptimizerSettings(10.0), "noise_v": OptimizerSettings(10.0)},
+        "sop": NOISE, "sop_plus": NOISE,
         "volminnet": {"transition": OptimizerSettings(0.01, momentum=0.9, follows_schedule=True)},
     },
     "keep_step_count": {},
     "per_sample_state": dict.fromkeys(("cores2", "dividemix", "elr", "lsa", "pls"), True),
     "per_sample_state": dict.fromkeys(("dividemix", "elr", "lsa", "pls", "sop"), True),
     "per_sample_state": dict.fromkeys(("dividemix", "elr", "elr_plus", "lsa", "pls", "sop"), True),
+    "per_sample_state": dict.fromkeys(("dividemix", "elr", "elr_plus", "lsa", "pls", "sop", "sop_plus"), True),
     "follows_mixing": {"elr": True},
     "mixes_samples": dict.fromkeys(("dividemix", "elr_plus", "lsa", "mixup", "pls"), True),
     "trains_copies": {"ensemble": True},
