@@ -23,11 +23,9 @@ from noisybench.runs.preparation import prepare_run
 from noisybench.runs.training import train
 
 REFUSED = {
-    "adele", "co_teaching", "co_teaching_plus", "dice_loss", "jocor", "lora", "lsa", "mahalanobis", "oracle_pruning",
-    "pixel_confident_learning", "pls", "self_consistency", "simclr", "spectral_truncation", "t_loss", "trace_filter",
-    "trimmed_loss",
-    "adele", "cdr", "co_teaching", "dice_loss", "lora", "lsa", "mahalanobis", "oracle_pruning", "pixel_confident_learning", "pls",
-    "self_consistency", "simclr", "spectral_truncation", "t_loss", "trace_filter", "trimmed_loss",
+    "adele", "cdr", "co_teaching", "co_teaching_plus", "dice_loss", "jocor", "lora", "lsa", "mahalanobis",
+    "oracle_pruning", "pixel_confident_learning", "pls", "self_consistency", "simclr", "spectral_truncation", "t_loss",
+    "trace_filter", "trimmed_loss",
 }  # fmt: skip
 """Mitigations that cannot train a linear classifier of six features with the first of their test cases."""
 

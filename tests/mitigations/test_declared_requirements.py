@@ -18,9 +18,9 @@ from noisybench.training.optimizers import OptimizerSettings
 
 NOISE = {"noise_u": OptimizerSettings(10.0), "noise_v": OptimizerSettings(10.0)}
 NEEDED: dict[str, dict[str, Any]] = {
-    "networks": dict.fromkeys(("co_teaching", "co_teaching_plus", "dividemix", "ensemble", "jocor"), 2),
-    "ensemble": {"dividemix": "logits", "ensemble": "probabilities"},
-    "networks": {"co_teaching": 2, "dividemix": 2, "elr_plus": 4, "ensemble": 2},
+    "networks": {
+        **dict.fromkeys(("co_teaching", "co_teaching_plus", "dividemix", "ensemble", "jocor"), 2), "elr_plus": 4,
+    },
     "ensemble": {"dividemix": "logits", "elr_plus": "logits", "ensemble": "probabilities"},
     "deployed": {"elr_plus": 2},
     "views": {
@@ -31,8 +31,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     },
     "privileged": {
         "oracle_pruning": ("label_status",),
-        **dict.fromkeys(("co_teaching", "co_teaching_plus", "jocor", "trimmed_loss"), ("noise_rate",)),
-        **dict.fromkeys(("cdr", "co_teaching", "trimmed_loss"), ("noise_rate",)), "oracle_pruning": ("label_status",),
+        **dict.fromkeys(("cdr", "co_teaching", "co_teaching_plus", "jocor", "trimmed_loss"), ("noise_rate",)),
     },
     "feature_stage": {"lsa": 1},
     "lr_multiplier": {"linear_probe": 10.0, "lora": 10.0},
@@ -41,10 +40,9 @@ NEEDED: dict[str, dict[str, Any]] = {
         "volminnet": {"transition": OptimizerSettings(0.01, momentum=0.9, follows_schedule=True)},
     },
     "keep_step_count": {},
-    "per_sample_state": dict.fromkeys(("cores2", "dividemix", "elr", "lsa", "pls"), True),
-    "per_sample_state": dict.fromkeys(("dividemix", "elr", "lsa", "pls", "sop"), True),
-    "per_sample_state": dict.fromkeys(("dividemix", "elr", "elr_plus", "lsa", "pls", "sop"), True),
-    "per_sample_state": dict.fromkeys(("dividemix", "elr", "elr_plus", "lsa", "pls", "sop", "sop_plus"), True),
+    "per_sample_state": dict.fromkeys(
+        ("cores2", "dividemix", "elr", "elr_plus", "lsa", "pls", "sop", "sop_plus"), True
+    ),
     "follows_mixing": {"elr": True},
     "mixes_samples": dict.fromkeys(("dividemix", "elr_plus", "lsa", "mixup", "pls"), True),
     "trains_copies": {"ensemble": True},
@@ -52,9 +50,8 @@ NEEDED: dict[str, dict[str, Any]] = {
     "replaces_classifier": dict.fromkeys(("knn", "mahalanobis", "spectral_truncation"), True),
     "distributed_state": {
         "adele": {"counts": "sum"}, "elr": {"targets": "gather"},
-        "bootstrapping": {}, "cross_entropy": {}, "gce": {}, "gls": {}, "label_smoothing": {}, "sce": {},
-        "bootstrapping": {}, "cross_entropy": {}, "gce": {}, "label_smoothing": {}, "sce": {},
-        "cdr": {}, "sop": {}, "volminnet": {},
+        "bootstrapping": {}, "cdr": {}, "cross_entropy": {}, "gce": {}, "gls": {}, "label_smoothing": {}, "sce": {}, "sop": {},
+        "volminnet": {},
     },
 }  # fmt: skip
 """Requirements of mitigations with their defaults that are not those of a plain loss."""
