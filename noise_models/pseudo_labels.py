@@ -61,7 +61,7 @@ class PseudoLabels(AuxiliaryUser, NoiseModel):
     fidelity = Fidelity(
         reference="",
         commit="",
-        compared="translated masks are binary on the way back, weights of a resumed run, information in the manifest",
+        compared="masks do not depend on those of the dataset, weights of a resumed run, information in the manifest",
         deviations=(
             Deviation(
                 "the paper improves a CycleGAN; here small U-Nets with instance normalization translate both ways",
