@@ -2,8 +2,9 @@
 
     python -m tests.leaderboard.power_bound
 
-Some disjoint pairs of stacks are close, and all other stacks are far away from them and from each other. The alternative has
-equal spreads, and one of the pairs differs. In the null hypotheses no pair differs, and none, one or two stacks have four
+There are two designs. In `Design` some disjoint pairs of stacks are close, and all other stacks are far away from them and from
+each other; in the alternative one of the pairs differs. In `EqualStacks` all stacks are equal; in the alternative one of them
+is better. The alternative has equal spreads. In the null hypotheses nothing differs, and none, one or two stacks have four
 times the spread of the others. For any weights of the null hypotheses, a test whose error is at most `LEVEL` under each of them
 has a power of at most
 
@@ -11,8 +12,8 @@ has a power of at most
 
 where the ratios are those of the densities of the null hypotheses to that of the alternative, and the expectation is that under
 the alternative (Neyman and Pearson, for their mixture). The weights are chosen to make the bound small. The means of stacks and
-seeds and the scale are unknown, so by the theorem of Hunt and Stein only invariant tests need to be considered: functions of
-the differences within pairs and of the deviations of the additive model, up to their scale.
+seeds and the scale are unknown, so by the theorem of Hunt and Stein only invariant tests need to be considered: functions, up to
+their scale, of the differences within pairs and of the deviations of the additive model, or of all differences between stacks.
 """
 
 from __future__ import annotations
@@ -24,12 +25,11 @@ import numpy as np
 from scipy import optimize, special
 
 from noisybench.leaderboard.statistics import holm
+from tests.leaderboard.simulated_ranks import ALPHA, separated
 
 Array = np.ndarray
 LEVEL = 0.06
 """Largest family-wise error."""
-ALPHA = 0.05
-"""Level of the pooled test, with which the power is compared."""
 POOLED_POWER = 0.8
 UNSTABLE_RATIO = 4.0
 """Standard deviation of an unstable stack over that of the others."""
@@ -54,7 +54,7 @@ class Design:
         """Degrees of freedom of the pooled variance."""
         return (self.stacks - 1) * (self.seeds - 1)
 
-    def draw(self, difference: float, tables: int, seed: int) -> tuple[Array, Array]:
+    def draw(self, difference: float, tables: int, seed: int) -> tuple[Array, ...]:
         """Return (tables, pairs) differences and (tables, stacks, seeds - 1) deviations under the alternative.
 
         The mean over seeds of a stack is multiplied by the root of their number, so that it has the variance of one run.
@@ -108,7 +108,56 @@ class Design:
         return float((holm(p_values)[:, 0] < ALPHA).mean())
 
 
-def power_bound(design: Design, tables: int, seed: int = 0) -> tuple[float, float]:
+@dataclass(frozen=True)
+class EqualStacks:
+    """Tables in which all stacks are equal, or one is better.
+
+    A test may use that all other stacks are equal, and need not tell which pairs differ, so the bound is generous.
+
+    Attributes:
+        stacks: number of stacks.
+        seeds: number of seeds.
+    """
+
+    stacks: int
+    seeds: int
+
+    def draw(self, difference: float, tables: int, seed: int) -> tuple[Array, ...]:
+        """Return (tables, stacks, seeds) values under the alternative."""
+        values = np.random.default_rng([seed, self.stacks, self.seeds]).normal(size=(tables, self.stacks, self.seeds))
+        values[:, 0] += difference
+        return (values,)
+
+    def likelihood_ratios(self, difference: float, values: Array) -> Array:
+        """Return the (null hypotheses, tables) ratios of their densities to that of the alternative."""
+        size = self.seeds * (self.stacks - 1)
+        centered = values - values.mean(1, keepdims=True)
+        equal = (centered**2).sum((1, 2))
+        # The mean over the stacks that may be the better one, and over the sign of the difference, see `Design`.
+        argument = (difference * centered.sum(2)) ** 2 / (2 * equal[:, None])
+        noncentrality = difference**2 * self.seeds * (1 - 1 / self.stacks)
+        alternative = np.exp(-noncentrality / 2) * special.hyp1f1(size / 2, 0.5, argument).mean(1)
+        ratios = []
+        for count in range(3):
+            densities = []
+            for unstable in itertools.combinations(range(self.stacks), count):
+                precision = np.ones(self.stacks)
+                precision[list(unstable)] = UNSTABLE_RATIO**-2
+                means = np.einsum("k,tks->ts", precision / precision.sum(), values)
+                squares = np.einsum("k,tks->t", precision, (values - means[:, None]) ** 2)
+                log_scale = self.seeds / 2 * (np.log(precision).sum() - np.log(precision.mean()))
+                densities.append(np.exp(log_scale - size / 2 * np.log(squares / equal)))
+            ratios.append(np.mean(densities, 0) / alternative)
+        return np.array(ratios)
+
+    def pooled_power(self, difference: float, tables: int, seed: int) -> float:
+        """Return the power of Holm's method with the pooled variance to separate the better stack from each other one."""
+        (values,) = self.draw(difference, tables, seed)
+        decisions, pairs = separated(values, "anova")
+        return float(decisions[:, pairs[:, 0] == 0].mean())
+
+
+def power_bound(design: Design | EqualStacks, tables: int, seed: int = 0) -> tuple[float, float]:
     """Return the bound on the power and its standard error, at the difference that the pooled test finds with `POOLED_POWER`."""
     difference = float(
         optimize.brentq(lambda value: design.pooled_power(value, tables, seed) - POOLED_POWER, 1, 40, xtol=0.01)
@@ -136,10 +185,14 @@ def main() -> None:
     """Print the bound for tables of several sizes, as a share of the power of the pooled test."""
     print("stacks  seeds  close pairs  bound / power of the pooled test")
     for stacks, seeds in itertools.product((3, 5, 10), (3, 4, 5)):
-        for pairs in sorted({1, stacks // 2}):
-            bound, error = power_bound(Design(stacks, seeds, pairs), 20_000)
+        designs: dict[str, Design | EqualStacks] = {}
+        for count in sorted({1, stacks // 2}):
+            designs[str(count)] = Design(stacks, seeds, count)
+        designs["all"] = EqualStacks(stacks, seeds)
+        for pairs, design in designs.items():
+            bound, error = power_bound(design, 10_000)
             print(
-                f"{stacks:6} {seeds:6} {pairs:12}  {bound / POOLED_POWER:.3f} ± {error / POOLED_POWER:.3f}", flush=True
+                f"{stacks:6} {seeds:6} {pairs:>12}  {bound / POOLED_POWER:.3f} ± {error / POOLED_POWER:.3f}", flush=True
             )
 
 

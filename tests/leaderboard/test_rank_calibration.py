@@ -14,8 +14,8 @@ import pytest
 from scipy import stats
 
 from noisybench.leaderboard.pair_model import Test
-from tests.leaderboard.power_bound import ALPHA, LEVEL, POOLED_POWER, Design, power_bound
-from tests.leaderboard.simulated_ranks import CASES, family_wise_error, relative_power, separated
+from tests.leaderboard.power_bound import LEVEL, POOLED_POWER, Design, EqualStacks, power_bound
+from tests.leaderboard.simulated_ranks import ALPHA, CASES, family_wise_error, relative_power, separated
 
 SLOW = bool(os.environ.get("NOISYBENCH_SLOW"))
 STACKS = (3, 5, 8, 10)
@@ -87,6 +87,26 @@ def test_no_test_has_both_the_error_and_the_power(stacks: int, seeds: int, large
     bound, error = power_bound(Design(stacks, seeds, 1), 10_000)
     assert bound + 3 * error < largest * POOLED_POWER
     assert bound > 0.7 * POOLED_POWER, "it is a bound that a test could reach"
+
+
+@pytest.mark.parametrize("stacks", [3, 5])
+def test_equal_stacks_set_a_limit_above_the_power_of_anova(stacks: int) -> None:
+    """Unstable stacks cost power also where all stacks are equal, but a test that knows this could have more than anova."""
+    bound, error = power_bound(EqualStacks(stacks, 3), 4000)
+    assert bound - 3 * error > POOLED_POWER
+    assert bound + 3 * error < 0.95, "without unstable stacks it is above .95"
+
+
+def test_equal_stacks_have_the_likelihood_ratios_of_their_densities() -> None:
+    """With three stacks and one seed, differences up to their scale are a direction in the plane."""
+    design, angles = EqualStacks(3, 1), np.linspace(0, 2 * np.pi, 20_000, endpoint=False)
+    first, second = np.array([1, -1, 0]) / np.sqrt(2), np.array([1, 1, -2]) / np.sqrt(6)
+    directions = np.cos(angles)[:, None] * first + np.sin(angles)[:, None] * second
+    equal, *unstable = design.likelihood_ratios(1.5, directions[:, :, None])
+    # The alternative integrates to one, and so does each null hypothesis: only the equal one is uniform.
+    assert (1 / equal).mean() == pytest.approx(1)
+    for ratio in unstable:
+        assert (ratio / equal).mean() == pytest.approx(1)
 
 
 def test_the_bound_is_the_level_and_the_power_of_the_pooled_test() -> None:
