@@ -82,6 +82,7 @@ def read_content(connection: Connection, run_id: str) -> RunContent:
     metrics: dict[str, list[tuple[float, int, int]]] = {}
     for key, value, timestamp, step in _metrics(connection, run):
         metrics.setdefault(key, []).append((value, timestamp, step))
+    inputs = run.inputs.dataset_inputs if run.inputs is not None else []
     return RunContent(
         name=str(run.info.run_name or ""),
         status=str(run.info.status),  # type: ignore[arg-type]  # checked by pydantic
@@ -90,7 +91,7 @@ def read_content(connection: Connection, run_id: str) -> RunContent:
         tags=dict(sorted(run.data.tags.items())),
         params=dict(sorted(run.data.params.items())),
         metrics={key: sorted(values, key=lambda value: value[1:]) for key, values in sorted(metrics.items())},
-        datasets=sorted(map(_dataset_content, run.inputs.dataset_inputs), key=lambda dataset: dataset.digest),
+        datasets=sorted(map(_dataset_content, inputs), key=lambda dataset: dataset.digest),
     )
 
 
