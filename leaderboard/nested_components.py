@@ -148,3 +148,19 @@ def without_places(raw: Mapping[str, Any]) -> dict[str, Any]:
                 component.values.pop(name, None)
     restore_names(raw, fields)
     return fields
+
+
+def manifest_without_places(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the manifest of a label set without the files of the local machine that its noise model reads.
+
+    Example:
+        >>> noise = {"name": "human", "parameters": {"labels": "worse_label", "path": "/home/me/labels.pt"}}
+        >>> manifest_without_places({"noise": noise})["noise"]["parameters"]
+        {'labels': 'worse_label'}
+    """
+    noise = manifest.get("noise")
+    if not isinstance(noise, Mapping) or not isinstance(noise.get("parameters"), Mapping):
+        return dict(manifest)
+    specification = without_places({"noise": {**noise["parameters"], "name": noise.get("name")}})["noise"]
+    parameters = {name: value for name, value in specification.items() if name != "name"}
+    return {**manifest, "noise": {**noise, "parameters": parameters}}

@@ -25,7 +25,7 @@ import pydantic
 from noisybench.errors import UserError, show
 from noisybench.leaderboard.evidence_kinds import EvidenceKind, check_evidence_size
 from noisybench.leaderboard.measurements import Measurement, measure, without_record
-from noisybench.leaderboard.nested_components import without_places
+from noisybench.leaderboard.nested_components import manifest_without_places, without_places
 from noisybench.leaderboard.stamps import Digest, StampStatus, Status, VerificationStamp, check_stamp, sign_stamp
 from noisybench.leaderboard.strict_files import (
     MAX_ARRAY_BYTES,
@@ -329,7 +329,9 @@ def _write_files(folder: Path, runs: Iterator[tuple[RunRecord, Any]]) -> dict[st
         sizes = {name: array.nbytes for name, array in vars(evidence).items()}
         check_evidence_size(record, sum(sizes.values()), max(sizes, key=lambda name: sizes[name]))
         # The identifier of the run means nothing outside its store, and paths may contain names of users.
-        public = dataclasses.replace(record, run_id="", spec=without_places(record.spec))
+        public = dataclasses.replace(
+            record, run_id="", spec=without_places(record.spec), manifest=manifest_without_places(record.manifest)
+        )
         path.with_suffix(".json").write_text(json.dumps(public.as_dict(), separators=(",", ":"), allow_nan=False))
         write_arrays(path.with_suffix(".npz"), vars(evidence))
         # Digests are computed from the files on disk, because verification reads those.

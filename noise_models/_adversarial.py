@@ -143,7 +143,7 @@ class AdversarialTranslation(AuxiliaryRun):
         with reproducible("pseudo-labels", self.settings.seed, epoch):
             if epoch < self.fitting_epochs:
                 return sum(self._fit_constraint() for _ in range(FITTING_STEPS)) / FITTING_STEPS
-            order = torch.randperm(len(self.splits["train"])).split(BATCH_SIZE)
+            order = torch.split(torch.randperm(len(self.splits["train"])), BATCH_SIZE)
             return sum(self._translate(rows) for rows in order) / len(order)
 
     def _fit_constraint(self) -> float:

@@ -58,5 +58,6 @@ def _grab_cut(colors: NDArray[np.uint8], box: tuple[int, int, int, int]) -> NDAr
     models: list[Any] = [np.zeros((1, 65)), np.zeros((1, 65))]
     # OpenCV starts its clusters from a generator of its own, which keeps its state between calls.
     cv2.setRNGSeed(0)
-    cv2.grabCut(colors, labels, None, *models, ITERATIONS, cv2.GC_INIT_WITH_MASK)
+    # The whole image instead of a rectangle, which the labels replace.
+    cv2.grabCut(colors, labels, (0, 0, width, height), *models, ITERATIONS, cv2.GC_INIT_WITH_MASK)
     return np.asarray((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD))

@@ -97,7 +97,7 @@ class WeakNetwork(AuxiliaryRun):
             self.network.eval()
             return {
                 name: torch.cat(
-                    [self.network(_normalized(part)).argmax(1).to(torch.uint8) for part in images.split(32)]
+                    [self.network(_normalized(part)).argmax(1).to(torch.uint8) for part in torch.split(images, 32)]
                 )
                 for name, images in self.splits.items()
             }

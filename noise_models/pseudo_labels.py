@@ -169,10 +169,11 @@ class PseudoLabels(AuxiliaryUser, NoiseModel):
 
     def _from_boxes(self, split: Split, part: str) -> NDArray[np.uint8]:
         found, num_filled, names = np.zeros_like(split.targets), 0, []
+        images = split.inputs[:]
         for row, source_row in enumerate(split.index):
             clean = np.where(split.targets[row] == IGNORED, np.uint8(0), split.targets[row])
             stream = Stream("pseudo-labels", "boxes", self.seed, source_row)
-            found[row], filled = masks_from_boxes(split.inputs[row], clean, self.box_margin, stream)
+            found[row], filled = masks_from_boxes(images[row], clean, self.box_margin, stream)
             num_filled += filled
             names += [f"image {source_row}"] * bool(filled)
         if num_filled:

@@ -84,7 +84,8 @@ class VolMinNet(LossFunction):
         """Return the corrected cross-entropy plus the weighted logarithm of the volume, which all samples share."""
         matrix = task.heads["transition"]()
         corrected = forward_cross_entropy(task.logits(batch.inputs), batch.targets, matrix)
-        return corrected + self.volume_weight * torch.linalg.slogdet(matrix).logabsdet
+        log_volume: Tensor = torch.linalg.slogdet(matrix).logabsdet
+        return corrected + self.volume_weight * log_volume
 
     def on_epoch_end(self, task: Learner) -> None:
         """Record the mean of the matrix's diagonal, the probability that a label is correct."""

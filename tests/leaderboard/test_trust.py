@@ -17,7 +17,7 @@ from noisybench.config import registry
 from noisybench.config.registry import KINDS, Entry, list_entries
 from noisybench.errors import UserError
 from noisybench.leaderboard import trust
-from noisybench.leaderboard.nested_components import without_places
+from noisybench.leaderboard.nested_components import manifest_without_places, without_places
 from noisybench.leaderboard.trust import Refused, TrustPolicy
 from tests.leaderboard.changes import changed_record, verdict
 
@@ -248,6 +248,16 @@ def test_places_are_left_out_of_a_submission() -> None:
     )
     with pytest.raises(UserError, match=r"task.checkpoint: runs that start from a file of weights cannot be submitted"):
         without_places(spec(task={"name": "transfer", "checkpoint": "w.pt"}))
+
+
+def test_a_manifest_of_a_submission_names_no_place() -> None:
+    def manifest(**parameters: str) -> dict[str, object]:
+        return {"sha256": "0" * 64, "noise": {"name": "human", "parameters": parameters, "details": {}}}
+
+    home = manifest(labels="worse_label", path="/home/me/labels.pt")
+    assert manifest_without_places(home) == manifest(labels="worse_label")
+    assert manifest_without_places(manifest(labels="worse_label")) == manifest(labels="worse_label")
+    assert manifest_without_places({}) == {}
 
 
 def test_a_submission_names_no_place(entry: Path) -> None:
