@@ -109,7 +109,7 @@ function runsOf(row, width) {
   const tr = element("tr", document.createElement("tbody"), "", { class: "runs" });
   const list = element("td", tr, "", { colspan: width, class: "text" });
   const about = element("p", list);
-  // What a configuration calls the stack.
+  // The name of the stack in configurations.
   if (shortName(row.stack) !== row.stack) element("code", about, row.stack);
   linkCards(about, row.stack);
   for (const warning of row.warnings) prose(element("div", list, "", { class: "warning" }), warning);

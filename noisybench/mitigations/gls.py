@@ -75,7 +75,7 @@ class GLS(LossFunction):
         return cross_entropy(task.logits(batch.inputs), batch)
 
     def explain_divergence(self) -> str:
-        """Return what a negative rate does."""
+        """Return the advice for a negative rate; none for others."""
         if self.smoothing >= 0:
             return ""
         return (
