@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-import statistics
 import sys
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,6 @@ from noisybench.config import registry
 from noisybench.config.registry import Entry, list_entries
 from noisybench.config.resolve import read_recipe
 from noisybench.config.suite import read_suite
-from noisybench.leaderboard.measurements import builtin_measurements
 from noisybench.nn.features import last_linear
 from noisybench.search.config import read_searches
 from tests import contracts
@@ -97,20 +94,6 @@ def test_tables_have_a_head_and_rows_of_equal_length() -> None:
             rows = [re.sub(r"`[^`]*`|\\\|", "", row) for row in table.splitlines()]
             assert re.fullmatch(r"[-| :]+", "".join(rows[1:2])), f"{file.name}: a table without a head: {rows[0]}"
             assert len({row.count("|") for row in rows}) == 1, f"{file.name}: rows of unequal length below {rows[0]}"
-
-
-def test_the_numbers_of_the_page_on_methods_are_those_that_ship_with_noisybench() -> None:
-    text = (ROOT / "docs" / "which-method.md").read_text()
-    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", text, re.M)
-    noises = ("symmetric_exclusive", "pair_flip", "instance_dependent")
-    measured = defaultdict(list)
-    for each in builtin_measurements():
-        if each.entry == "quickstart":
-            measured[each.stack, each.setting.noise.partition("(")[0]].append(100 * each.last)
-    stated = {
-        (stack, noise): float(number) for stack, *numbers in rows for noise, number in zip(noises, numbers, strict=True)
-    }
-    assert stated == {key: round(statistics.mean(scores), 1) for key, scores in measured.items()}
 
 
 def test_every_page_says_first_for_whom_it_is_and_shows_a_command() -> None:

@@ -76,10 +76,12 @@ def small_loss_weights(
     """
     counted = torch.ones_like(losses) if valid is None else valid.float()
     if examples is None:
-        count = max(1, int(keep_fraction * (len(losses) if valid is None else int(valid.sum()))))
         # Labels that do not count sort last; a stable sort fixes the order of equal losses.
         order = losses.masked_fill(counted == 0, torch.inf).argsort(stable=True)
-        kept = torch.zeros_like(losses).scatter_(0, order[:count], 1.0)
+        places = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+        # The count stays on the device, so that the host does not wait for it.
+        count = (keep_fraction * counted.sum(dtype=torch.float64)).floor().clamp_min(1)
+        kept = (places < count).to(losses.dtype)
     else:
         unique, inverse = torch.unique(examples, return_inverse=True)
         sums, counts = (torch.zeros(len(unique), device=losses.device) for _ in range(2))

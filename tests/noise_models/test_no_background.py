@@ -81,11 +81,16 @@ def test_noise_of_whole_objects_leaves_no_hole_of_class_0(streets, name):
         assert not sky[:, 64:].any()
 
 
+def test_pseudo_labels_need_a_background(streets):
+    with pytest.raises(UserError, match="needs objects on a background"):
+        corrupt(streets, "pseudo_labels", source="boxes")
+
+
 def test_every_noise_model_of_masks_is_covered_here():
     listed = {*MOVING, "omission", "affine_shift", "coco_n", "class_swap", "inclusion", "pixel_flip"}
     names = list_entries("noise_models")
     masks = {name for name in names if "segmentation" in get_entry("noise_models", name).load_class().tasks}
-    assert masks - listed <= {"from_folder", "from_file", "real_world", "clean"}
+    assert masks - listed <= {"from_folder", "from_file", "real_world", "clean", "pseudo_labels"}
 
 
 def test_the_smaller_class_moves_a_boundary_in_both_directions(streets):

@@ -27,7 +27,7 @@ def roles_and_information(entry: Entry) -> tuple[tuple[str, ...], tuple[str, ...
 
     >>> from noisybench.config.registry import get_entry
     >>> roles_and_information(get_entry("mitigations", "forward_correction"))
-    (('LossFunction',), ())
+    (('LabelPosterior', 'LossFunction'), ())
     """
     cls = entry.load_class()
     names = tuple(name for name, role in ROLES.items() if name != "Mitigation" and issubclass(cls, role))

@@ -23,7 +23,7 @@ class EllipseModel:
 
     Example:
         >>> mask = EllipseModel().draw(Stream("example"), (32, 32))
-        >>> mask.shape, 0.02 < mask.mean() < 0.4
+        >>> mask.shape, bool(0.02 < mask.mean() < 0.4)
         ((32, 32), True)
     """
 
