@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -55,9 +53,9 @@ def _grab_cut(colors: NDArray[np.uint8], box: tuple[int, int, int, int]) -> NDAr
     labels[top : top + box_height, left : left + box_width] = cv2.GC_PR_FGD
     rows, columns = box_height // 4, box_width // 4
     labels[top + rows : top + box_height - rows, left + columns : left + box_width - columns] = cv2.GC_FGD
-    models: list[Any] = [np.zeros((1, 65)), np.zeros((1, 65))]
+    background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
     # OpenCV starts its clusters from a generator of its own, which keeps its state between calls.
     cv2.setRNGSeed(0)
     # The whole image instead of a rectangle, which the labels replace.
-    cv2.grabCut(colors, labels, (0, 0, width, height), *models, ITERATIONS, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(colors, labels, (0, 0, width, height), background, foreground, ITERATIONS, cv2.GC_INIT_WITH_MASK)
     return np.asarray((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD))

@@ -4,8 +4,9 @@ usage: python tools/measured_blocks.py [--check] [FILE ...]
 
 In Markdown, a block is everything between `<!-- measured: KIND ENTRY -->` and `<!-- end -->`. Kinds: `table` (mean score of each
 stack in each setting), `gains` (the same as differences from cross-entropy, which also draws docs/ENTRY.png), `verdict`
-(sentences), `stress` (stress cards). In the header of a suite, the field `expect` is such a block if it begins with
-`measured: KIND ENTRY`, which stays its first line. `--check` writes nothing and fails if a file would change.
+(sentences), `summary` (how far single stacks are below the best ones), `stress` (stress cards). In the header of a suite, the
+field `expect` is such a block if it begins with `measured: KIND ENTRY`, which stays its first line. `--check` writes nothing and
+fails if a file would change.
 """
 
 from __future__ import annotations
@@ -70,6 +71,13 @@ class Entry:
         summaries = [row.scores[RULE] for row in setting.rows if row.stack == stack]
         return 100 * summaries[0].mean if summaries and summaries[0] is not None else None
 
+    def complete_scores(self, stack: str) -> list[float]:
+        """Return the mean score of a stack in each setting, in points; it must have runs in all of them."""
+        scores = [score for score in self.scores(stack) if score is not None]
+        if len(scores) < len(self.settings):
+            sys.exit(f"error: {self.name}: {stack} has no runs in some settings")
+        return scores
+
     def gains(self, stack: str) -> list[float | None]:
         """Return the difference of a stack from cross-entropy in each setting, in points."""
         pairs = zip(self.scores(stack), self.scores(BASELINE), strict=True)
@@ -131,6 +139,34 @@ def verdict(entry: Entry) -> Block:
     return [(" ".join(verdict_sentences(each)), []) for each in verdicts]
 
 
+def summary(entry: Entry) -> Block:
+    """Return in sentences how far single stacks are below the best one of each setting, without privileged information."""
+    scores = {stack: entry.complete_scores(stack) for stack in entry.stacks if entry.needs(stack) == "none"}
+    best = [max(column) for column in zip(*scores.values(), strict=True)]
+    regrets = {
+        stack: [top - score for top, score in zip(best, values, strict=True)] for stack, values in scores.items()
+    }
+    first, *_ = sorted(scores, key=lambda stack: statistics.fmean(regrets[stack]))
+    winners = sum(min(values) == 0 for values in regrets.values())
+    pooled = [regret for values in regrets.values() for regret in values]
+
+    def cost(values: Sequence[float]) -> str:
+        return f"{statistics.fmean(values):.1f} ({max(values):.1f} at most)"
+
+    text = (
+        f"{len(scores)} stacks without privileged information, {len(entry.settings)} settings, {entry.seeds()}: after the last "
+        f"epoch, always `{entry.names[first]}` is on average {cost(regrets[first])} points below the best stack of the setting, "
+        f"always `{BASELINE}` {cost(regrets[BASELINE])}, and a stack drawn at random {cost(pooled)}. {winners} different stacks "
+        "are first in at least one setting."
+    )
+    clean = [place for place, setting in enumerate(entry.settings) if setting.description.noise == "clean"]
+    if clean:
+        gains = [entry.gains(stack)[clean[0]] for stack in scores if stack != BASELINE]
+        losers = sum(gain is not None and gain < -0.5 for gain in gains)
+        text += f" On clean labels, {losers} of {len(gains)} cost more than half a point against `{BASELINE}`."
+    return [(text, [])]
+
+
 def stress(entry: Entry) -> Block:
     """Return the stress cards of each noise model of an entry as one table."""
     points = [point for setting in entry.settings if (point := stress_point(setting)) is not None]
@@ -144,7 +180,7 @@ def stress(entry: Entry) -> Block:
 
 
 KINDS: Mapping[str, Callable[[Entry], Block]] = {
-    "table": table, "gains": gains, "verdict": verdict, "stress": stress,
+    "table": table, "gains": gains, "verdict": verdict, "summary": summary, "stress": stress,
 }  # fmt: skip
 
 
@@ -222,7 +258,7 @@ def draw(entry: Entry, output: Path) -> None:
     axes.spines[:].set_visible(False)
     privileged = "\n*: privileged information" if any(name.endswith("*") for name in names) else ""
     axes.set_xlabel(f"Points above cross-entropy; bold: rank 1 of the setting{privileged}", fontsize=8)
-    figure.savefig(output, dpi=150, metadata={"Software": ""})
+    figure.savefig(output, dpi=120, metadata={"Software": ""})
     plt.close(figure)
 
 

@@ -88,8 +88,8 @@ def small_loss_weights(
         means = sums.index_add_(0, inverse, losses * counted) / counts.index_add_(0, inverse, counted)
         # An example without a valid label has no mean: 0 / 0 must not be the smallest, nor count as an example to keep.
         order = means.masked_fill(counts == 0, torch.inf).argsort(stable=True)
-        kept_examples = torch.zeros(len(unique), device=losses.device)
-        kept_examples[order[: max(1, int(keep_fraction * int((counts > 0).sum())))]] = 1.0
+        num_kept = max(1, int(keep_fraction * int((counts > 0).sum())))
+        kept_examples = torch.zeros(len(unique), device=losses.device).index_fill_(0, order[:num_kept], 1.0)
         kept = kept_examples[inverse] * counted
     # The caller takes a mean over all valid labels, so the kept ones are scaled up by the inverse of their fraction.
     return kept * (counted.sum() / kept.sum().clamp_min(1))

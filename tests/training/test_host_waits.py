@@ -111,7 +111,7 @@ def counted_epoch(mitigation: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Hos
 CHOICES = {"lift_fresh": 2}
 """The operations of the strong view, drawn on the host and copied without a wait."""
 
-EXAMPLES = {"_unique2": 1, "_local_scalar_dense": 1, "lift_fresh": 1}
+EXAMPLES = {"_unique2": 1, "_local_scalar_dense": 1}
 """A search for the examples of a batch, of which some are left out as a whole."""
 
 KNOWN = {
