@@ -29,7 +29,8 @@ CLAIMS: dict[str, str] = {
     "rows.diagnostics": "numbers that mitigations report, and the accuracy under distribution shift",
     "rows.warnings": "warnings of mitigations",
     "earlier rows": (
-        "training score, memorized and recovered labels, test loss and AUROC of the label quality before the last row"
+        "training score, memorized, recovered and corrected labels, test loss and detection by the label quality before the "
+        "last row"
     ),
 }
 """Claims that remain in a verified submission, with their meaning."""

@@ -46,13 +46,14 @@ def check_detection(claimed: Detection, computed: Detection) -> list[str]:
     """Return which numbers of the detection of incorrect labels do not follow from the label quality."""
     scores = {name: value for name, value in vars(computed).items() if name != "roc"}
     problems = differences("detection.", vars(claimed), scores)
-    same_kind = (claimed.roc is None) == (computed.roc is None)
-    if not same_kind or (claimed.roc and not _curves_agree(claimed.roc, computed.roc or [])):
+    if not _curves_agree(claimed.roc, computed.roc):
         problems.append("detection.roc is not what the label quality gives")
     return problems
 
 
-def _curves_agree(claimed: list[float], computed: list[float]) -> bool:
+def _curves_agree(claimed: list[float] | None, computed: list[float] | None) -> bool:
+    if claimed is None or computed is None:
+        return claimed is computed
     return len(claimed) == len(computed) and np.allclose(claimed, computed, atol=FLOAT_TOLERANCE)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noisybench.errors import UserError
@@ -60,7 +62,7 @@ class EvidenceKind:
                 raise UserError(
                     f"{record.title}: its predictions are missing from the store; train it again in a new store"
                 )
-            check_evidence_size(record, file.stat().st_size, "its predictions")
+            check_evidence_size(record, _array_sizes(file))
             return self.evidence(
                 **read_arrays(read_plain_file(file, MAX_ARRAY_BYTES), array_types(self.evidence), file)
             )
@@ -122,18 +124,28 @@ def not_submittable(task: str) -> str:
     return f"only runs of {', '.join(others)} and {last} can be submitted, not of {task}"
 
 
-def check_evidence_size(record: RunRecord, num_bytes: int, largest: str) -> None:
+def _array_sizes(file: Path) -> dict[str, int]:
+    """Return the number of bytes of each array of an archive; none if it is damaged, which `read_arrays` reports."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return {member.filename.removesuffix(".npy"): member.file_size for member in archive.infolist()}
+    except zipfile.BadZipFile:
+        return {}
+
+
+def check_evidence_size(record: RunRecord, sizes: Mapping[str, int]) -> None:
     """Refuse evidence that readers of a submission would refuse.
 
     Args:
         record: record of the run.
-        num_bytes: number of bytes of the evidence.
-        largest: what takes most of them.
+        sizes: number of bytes of each array.
 
     Raises:
         UserError: there are more than `MAX_ARRAY_BYTES`.
     """
+    num_bytes = sum(sizes.values())
     if num_bytes > MAX_ARRAY_BYTES:
+        largest = max(sizes, key=lambda name: sizes[name])
         raise UserError(
             f"{printable(record.title)}: its evidence has {num_bytes / 2**20:.0f} MB, most of it {largest}, but a submission "
             f"has at most {MAX_ARRAY_BYTES / 2**20:.0f} MB for each run; train with fewer epochs, fewer test and validation "

@@ -101,7 +101,10 @@ def _check_responses(record: RunRecord, dataset: Dataset, labels: LabelSet, evid
         }
         yield from differences(where, vars(row), scores)
         # Responses without an incorrect step have no first one, and the record must have none either.
-        measured = dict.fromkeys(RESPONSES) | response_diagnostics(checks, responses)
+        measured: dict[str, Any] = dict.fromkeys(RESPONSES) | response_diagnostics(checks, responses)
+        # Responses are sampled after the last epoch alone, and once more after a refinement.
+        if row.epoch < record.rows[-1].epoch:
+            measured[SAMPLED] = None
         yield from differences(f"{where}diagnostics.", row.diagnostics, measured)
     (sampled,) = _texts(evidence, "sampled", dataset)
     accuracy = {SAMPLED: float(np.mean(_execute(references.check, sampled)[1]))}

@@ -16,9 +16,10 @@ from hypothesis.extra import numpy as arrays_of
 
 from noisybench.data.masks.compressed import compress_masks, decompress_masks
 from noisybench.errors import UserError
-from noisybench.leaderboard import evidence_kinds, stamps, submission
+from noisybench.leaderboard import evidence_kinds, stamps, submission, verification
 from noisybench.leaderboard.evidence_kinds import evidence_kind
 from noisybench.tasks.datasets.scenes import Scenes
+from noisybench.tracking.store import Store
 from tests.leaderboard.changes import changed_evidence, changed_record, flip, list_files, one, verdict
 from tests.leaderboard.entries import write_entry
 from tests.leaderboard.test_stamps import write_keys
@@ -125,6 +126,8 @@ LIES: dict[str, tuple[Callable[[Path], None], str]] = {
     "better label quality": (record_with(lambda r: r["rows"][-1].update(noise_auroc=0.999)), "noise_auroc"),
     "better detection": (record_with(lambda r: r["detection"].update(auroc=0.999)), "detection.auroc"),
     "another curve": (record_with(lambda r: r["detection"]["roc"].__setitem__(5, 1.0)), "detection.roc is not what"),
+    "an empty curve": (record_with(lambda r: r["detection"].update(roc=[])), "detection.roc is not what"),
+    "the task by its name alone": (record_with(lambda r: r["spec"].update(task="segmentation")), "spec.task is not complete"),
     "a better class": (
         record_with(lambda r: r["rows"][1]["diagnostics"].update({"iou.background": 1.0})), "row 1 .*diagnostics.iou.background"
     ),
@@ -230,6 +233,14 @@ def test_evidence_that_is_too_large_is_refused_with_what_to_do(made: Path, tmp_p
     with pytest.raises(UserError, match=message):
         submission.write(tmp_path / "new", "x", "0", runs)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_packaging_names_the_largest_array_of_a_stored_run(made: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(evidence_kinds, "MAX_ARRAY_BYTES", 1000)
+    monkeypatch.chdir(made.parent)
+    store = Store()
+    with pytest.raises(UserError, match="most of it label_quality, but a submission has at most"):
+        list(verification.collect_evidence(store, store.runs.list_runs("FINISHED")))
 
 
 def test_a_signed_stamp_shows_on_the_board(entry: Path, tmp_path: Path) -> None:

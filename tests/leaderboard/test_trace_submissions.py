@@ -116,6 +116,9 @@ LIES: dict[str, tuple[Callable[[Path], None], str]] = {
     "longer responses": (with_diagnostics(1, length=77.0), "row 1 .*length is claimed"),
     "a later error": (with_diagnostics(1, first_error_step=9.0), "row 1 .*first_error_step is claimed"),
     "better samples": (with_diagnostics(-1, exact_match_sampled=0.97), "exact_match_sampled is claimed"),
+    "samples of an earlier epoch": (
+        with_diagnostics(0, exact_match_sampled=0.97), "row 0 .*exact_match_sampled is claimed to be 0.97"
+    ),
     "a lower loss": (with_diagnostics(-1, loss_corrupted=0.001), "loss_corrupted is claimed"),
     "more detectable": (with_diagnostics(-1, detectable_by_execution=0.123), "detectable_by_execution is claimed"),
     "invented diagnostics": (with_diagnostics(0, gain=9.0), "no part of the run: 'gain'"),

@@ -42,7 +42,7 @@ BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 NUMBER = re.compile(r"[-−+]?\s?[$€£]?(?:\d[\d,]*(?:\.\d+)?(?:\s?/\s?\d+)?|\.\d+)\s?%?(?![A-Za-z](?![A-Za-z]))")
 FRACTION = re.compile(r"([-+]?)\\[dt]?frac\s*\{([-+]?\d+)\}\s*\{(\d+)\}")
 WRAPPER = re.compile(r"\\(?:text(?:bf|rm|it)?|mathrm|mathbf|mbox|boxed|fbox)\s*\{([^{}]*)\}")
-HUGE_EXPONENT = re.compile(r"[eE][-+]?\d{4,}")
+HUGE_EXPONENT = re.compile(r"[eE][-+]?[\d_]{4,}")
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def parse_number(text: str) -> Fraction | None:
     """
     cleaned = text.strip().replace(",", "").replace("$", "")
     is_percentage = cleaned.endswith("%")
-    # The value of 1e999999999 would fill the memory.
+    # The value of 1e999999999 or 1e9_9_9_9_9 would fill the memory.
     if HUGE_EXPONENT.search(cleaned):
         return None
     try:

@@ -22,6 +22,7 @@ NUMBERS: list[tuple[str, str, str | None]] = [
     ("hashes", "x\n#### 1,000", "1000"),
     ("hashes", "#### 5", "5"),
     ("hashes", "x\n#### 1e999999999", None),
+    ("hashes", "x\n#### 1e9_9_9_9_9", None),
     ("boxed", r"so \boxed{5}.", "5"),
     ("boxed", r"so $\fbox{ -0.50 }$", "-1/2"),
     ("boxed", r"\boxed{1} is not \boxed{\dfrac{3}{4}}", "3/4"),
