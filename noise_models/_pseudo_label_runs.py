@@ -73,6 +73,9 @@ class WeakNetwork(AuxiliaryRun):
     def _step(self) -> float:
         rows = torch.randint(len(self.images), (min(BATCH_SIZE, len(self.images)),))
         images, masks = _normalized(self.images[rows]), self.masks[rows]
+        # The mean cross-entropy of no pixel is NaN, and so would be all weights.
+        if (masks == IGNORED).all():
+            return 0.0
         if torch.rand(()) < 0.5:
             images, masks = images.flip(3), masks.flip(2)
         loss = functional.cross_entropy(self.network(images), masks, ignore_index=IGNORED)

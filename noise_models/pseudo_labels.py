@@ -191,6 +191,11 @@ class PseudoLabels(AuxiliaryUser, NoiseModel):
             )
             rows = np.sort(order[: self.clean_images])
             known = dataset.train.targets[rows]
+            if (known == IGNORED).all():
+                raise UserError(
+                    f"noise.clean_images: the {len(rows)} training images with clean masks have no pixel with a label; use "
+                    "more clean images or another noise.seed"
+                )
             run: WeakNetwork | AdversarialTranslation = WeakNetwork(
                 images,
                 torch.from_numpy(rows),

@@ -14,8 +14,10 @@ from noisybench.config.registry import get_entry
 from noisybench.data.dataset import Dataset
 from noisybench.data.label_sets import label_files
 from noisybench.data.masks.ellipses import EllipseModel
+from noisybench.data.targets import IGNORED
 from noisybench.errors import Interrupted, UserError
 from noisybench.noise_models._adversarial import AdversarialTranslation, Generator, TranslationSettings
+from noisybench.noise_models._pseudo_label_runs import WeakNetwork
 from noisybench.noise_models._shape_constraints import PatchDiscriminator, ShapeConstraint, VariationalConstraint
 from noisybench.noise_models.pseudo_labels import PseudoLabels
 from noisybench.runs.preparation import prepare_run
@@ -194,6 +196,21 @@ def test_several_classes_are_refused_by_the_translation_alone() -> None:
         PseudoLabels().apply(dataset)
     found = PseudoLabels(source="few_images", **TINY).apply(dataset)
     assert found.train.max() <= 4
+
+
+def test_clean_images_without_labels_do_not_spoil_the_weak_network() -> None:
+    dataset = ellipses()
+    given = Stream("pseudo-labels", "clean images", 0, 8).permutation(8)[:2]
+    masks = dataset.train.targets.copy()
+    masks[given[0]] = IGNORED
+    images = {"train": torch.from_numpy(np.array(dataset.train.inputs[:]))}
+    # One image in each step, so that some steps have no pixel with a label.
+    run = WeakNetwork(images, torch.from_numpy(given[:1]), torch.from_numpy(masks[given[:1]]), 2, 1, 2, 0)
+    assert run.train_epoch(0) == 0
+    assert all(torch.isfinite(weights).all() for weights in run.network.parameters())
+    masks[given] = IGNORED
+    with pytest.raises(UserError, match="clean_images: the 2 training images with clean masks have no pixel"):
+        PseudoLabels(source="few_images", **TINY).apply(with_masks(dataset, masks))
 
 
 def test_every_run_is_charged_the_auxiliary_run(tmp_path: Path) -> None:
