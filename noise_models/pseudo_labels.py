@@ -232,8 +232,9 @@ class PseudoLabels(AuxiliaryUser, NoiseModel):
             return found
         what = f"{'background' if fraction < 0.5 else 'object'} in {max(fraction, 1 - fraction):.1%} of all pixels"
         if self.on_collapse == "raise":
+            changed = "constraint" if self.source == "adversarial" else "clean_images"
             raise UserError(
-                f"noise: the networks of pseudo_labels have collapsed: the pseudo-labels are {what}; change noise.constraint, "
+                f"noise: the networks of pseudo_labels have collapsed: the pseudo-labels are {what}; change noise.{changed}, "
                 "noise.epochs or noise.seed, or set noise.on_collapse=mean_mask to use the mean of the known masks"
             )
         counts = np.stack(

@@ -166,6 +166,9 @@ def test_a_collapse_fails_or_falls_back_to_the_mean_mask(value: int) -> None:
     word = "object" if value else "background"
     with pytest.raises(UserError, match=f"collapsed: the pseudo-labels are {word} in 100.0% of all pixels"):
         PseudoLabels()._without_collapse(dict(found), known)
+    for source, advice in (("adversarial", "noise.constraint"), ("few_images", "noise.clean_images")):
+        with pytest.raises(UserError, match=f"; change {advice}, noise.epochs or"):
+            PseudoLabels(source=source)._without_collapse(dict(found), known)
     model = PseudoLabels(on_collapse="mean_mask")
     replaced = model._without_collapse(dict(found), known)
     assert {name: masks.shape for name, masks in replaced.items()} == {
