@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,14 +57,18 @@ def paper_citation(paper: Paper) -> str:
 
     Example:
         >>> from noisybench.config.papers import all_papers
-        >>> print(paper_citation(all_papers()["Liu et al. 2020"]).splitlines()[1])
+        >>> entry = paper_citation(all_papers()["Liu et al. 2022b"]).splitlines()
+        >>> print("\\n".join([*entry[:2], entry[3]]))
+        @misc{Liuetal2022b,
           author = {Liu and others},
+          year = {2022},
     """
     names, _, year = paper.citation.rpartition(" ")
     fields = {
         "author": names.replace(" et al.", " and others"),
         "title": f"{{{_plain(paper.title)}}}",
-        "year": year,
+        # The letter distinguishes citations, and belongs to the key alone.
+        "year": year.rstrip(string.ascii_lowercase),
         "url": paper.url,
     }
     return bibtex("misc", re.sub(r"[^A-Za-z0-9]+", "", paper.citation), fields)

@@ -285,6 +285,7 @@ def _evaluate(suite: str) -> None:
     from noisybench.advice.choice import MIN_INTERVAL_REPLICATES
     from noisybench.advice.evaluation import evaluate_advice
     from noisybench.leaderboard.measurements import builtin_measurements
+    from noisybench.leaderboard.rounding import fixed
     from noisybench.leaderboard.stored import stored_measurements
     from noisybench.leaderboard.table import build_settings
     from noisybench.tracking.equivalences import recorded_equivalences
@@ -311,14 +312,14 @@ def _evaluate(suite: str) -> None:
             table.add_row(strategy.name, "–", "", "", "needs complete records", "")
             continue
         interval = (
-            f"{100 * summary.low:.1f} to {100 * summary.high:.1f}"
+            f"{fixed(summary.low, 1, 100)} to {fixed(summary.high, 1, 100)}"
             if summary.low is not None and summary.high is not None and count >= MIN_INTERVAL_REPLICATES
             else f"none: {count} setting{'s' if count > 1 else ''}"
         )
         table.add_row(
-            strategy.name, f"{100 * summary.mean:.1f}", interval, f"{100 * strategy.worst:.1f}",
+            strategy.name, fixed(summary.mean, 1, 100), interval, fixed(strategy.worst, 1, 100),
             f"{strategy.count_best()} of {count}",
-            f"{100 * strategy.without_rates.mean:.1f}" if strategy.without_rates else "–",
+            fixed(strategy.without_rates.mean, 1, 100) if strategy.without_rates else "–",
         )  # fmt: skip
     console.print(table)
     for title, best, advised in evaluation.settings:
@@ -331,7 +332,9 @@ def _evaluate(suite: str) -> None:
     if (gain := evaluation.against_average) is not None:
         known = gain.low is not None and gain.high is not None and gain.count >= MIN_INTERVAL_REPLICATES
         interval = (
-            f" [{100 * (gain.low or 0):.1f}, {100 * (gain.high or 0):.1f}]" if known else " (too few for an interval)"
+            f" [{fixed(gain.low or 0, 1, 100)}, {fixed(gain.high or 0, 1, 100)}]"
+            if known
+            else " (too few for an interval)"
         )
         _say(
             console,
