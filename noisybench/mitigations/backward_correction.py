@@ -102,4 +102,7 @@ def backward_cross_entropy(logits: Tensor, targets: Tensor, inverse_matrix: Tens
     tensor([0.6931])
     """
     losses = -logits.float().log_softmax(1)
-    return (targets * (losses @ inverse_matrix.T)).sum(1)
+    # Under autocast, the product would have the 8 significant bits of bfloat16, although large terms cancel in it.
+    with torch.autocast(logits.device.type, enabled=False):
+        corrected = losses @ inverse_matrix.T
+    return (targets * corrected).sum(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from noisybench.config.fidelity import Deviation, Fidelity
@@ -79,10 +80,11 @@ class ForwardCorrection(TransitionCorrection):
 def forward_cross_entropy(logits: Tensor, targets: Tensor, matrix: Tensor) -> Tensor:
     """Return (B,) values of -sum_k t_k log sum_c p_c T_ck for (B, C) logits and target probabilities.
 
-    >>> import torch
     >>> forward_cross_entropy(torch.zeros(1, 2), torch.tensor([[0.0, 1.0]]), torch.eye(2))
     tensor([0.6931])
     """
-    observed = probabilities_in_float32(logits) @ matrix
+    # Under autocast, the product would have the 8 significant bits of bfloat16.
+    with torch.autocast(logits.device.type, enabled=False):
+        observed = probabilities_in_float32(logits) @ matrix
     # A matrix with zeros can give an observed class no probability at all.
     return -(targets * observed.clamp_min(1e-12).log()).sum(1)

@@ -255,6 +255,15 @@ def test_cores2_leaves_out_examples_and_follows_the_classes_of_the_others() -> N
     assert mitigation.diagnostics["left_out"] == pytest.approx(4 / 6)
 
 
+@pytest.mark.parametrize("loss", [forward_cross_entropy, backward_cross_entropy])
+def test_corrected_losses_keep_their_digits_under_autocast(loss: Any) -> None:
+    targets = functional.one_hot(batch().observed, CLASSES).float()
+    matrix = torch.full((CLASSES, CLASSES), 0.1) + 0.6 * torch.eye(CLASSES)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = loss(scores().float(), targets, matrix)
+    torch.testing.assert_close(found, loss(scores().float(), targets, matrix), rtol=0, atol=1e-6)
+
+
 def test_generalized_label_smoothing_by_hand() -> None:
     mitigation = GLS(smoothing=-0.6, warmup_epochs=1)
     by_class = [[-math.log(p) for p in row] for row in probabilities(scores())]
