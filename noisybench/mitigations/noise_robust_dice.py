@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from torch import Tensor
 
 from noisybench.config.fidelity import Deviation, Fidelity
@@ -23,7 +24,8 @@ class NoiseRobustDice(LossFunction):
 
     The loss lies between the Dice loss with squares (gamma = 2) and a mean absolute error (gamma = 1), which is robust to
     label noise but learns slowly (Wang et al. 2020). Errors and areas are summed over all labeled pixels of a batch, and
-    the quotient is averaged over the classes. Nothing is added to it: the authors train with this loss alone.
+    the quotient is averaged over the classes; with squares in the denominator, over those that occur in the batch. Nothing is
+    added to it: the authors train with this loss alone.
     """
 
     tasks = ("segmentation",)
@@ -40,6 +42,11 @@ class NoiseRobustDice(LossFunction):
                 "the authors' code divides by Σ p + Σ y; here by Σ p² + Σ y² unless denominator=sum",
                 "the form of the paper, which is the Dice loss for gamma = 2",
                 "0.67 instead of 0.55 for the objects of the frozen vectors",
+            ),
+            Deviation(
+                "with squares in the denominator, a class without any label in the batch is left out",
+                "its quotient grows as its probability falls, so that it would be predicted everywhere",
+                "none for batches in which all classes occur",
             ),
             Deviation(
                 "the authors' code averages over all classes; here over those of objects unless background=true",
@@ -80,7 +87,6 @@ def noise_robust_dice_loss(logits: Tensor, batch: Batch, background: bool, gamma
         squares: sum the squares of probabilities and targets in the denominator.
 
     Example:
-        >>> import torch
         >>> batch = Batch({"weak": torch.zeros(1, 1)}, torch.tensor([1]), torch.tensor([0]), num_classes=2)
         >>> noise_robust_dice_loss(torch.zeros(1, 2), batch, background=False, gamma=2.0, squares=True)
         tensor(0.2000)
@@ -91,4 +97,9 @@ def noise_robust_dice_loss(logits: Tensor, batch: Batch, background: bool, gamma
         probabilities, targets = probabilities * batch.has_label[:, None], targets * batch.has_label[:, None]
     errors = (probabilities - targets).abs().pow(gamma).sum(0)
     areas = (probabilities.square() + targets.square() if squares else probabilities + targets).sum(0)
-    return (errors / (areas + EPSILON)).mean()
+    quotients = errors / (areas + EPSILON)
+    if not squares:
+        return quotients.mean()
+    # Without any label, squares vanish faster than errors do, and the quotient would push the class's probability up.
+    present = targets.sum(0) > 0
+    return torch.where(present, quotients, torch.zeros_like(quotients)).sum() / present.sum().clamp_min(1)

@@ -75,3 +75,16 @@ def test_the_noise_robust_dice_loss_is_the_librarys(gamma: float) -> None:
     torch.testing.assert_close(loss.item(), golden[f"loss_{name}"].item(), rtol=0, atol=1e-6)
     gradient = golden.tensor(f"gradient_{name}").permute(0, 2, 3, 1).reshape(-1, 3)
     torch.testing.assert_close(logits.grad, gradient, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("probability", [0.1, 1e-2, 1e-3])
+def test_the_noise_robust_dice_loss_never_pushes_up_a_class_without_labels(probability: float) -> None:
+    labels = (torch.arange(1000) < 300).long()
+    logits = torch.zeros(1000, 3)
+    logits[:, 2] = math.log(probability)
+    logits.requires_grad_()
+    noise_robust_dice_loss(logits, Batch({"weak": logits}, labels, labels, 3), False, 1.5, squares=True).backward()
+    assert logits.grad is not None
+    present = labels == 1
+    assert bool((logits.grad[present, 1] < 0).all())
+    assert logits.grad[:, 2].sum() >= 0
