@@ -108,9 +108,12 @@ class ELRPlus(LossFunction, EpochPlanner, StepCallback):
         logits = task.logits(mixed.inputs, network).float()
         with torch.no_grad():
             prediction = probabilities_in_float32(task.logits(batch.inputs, 2 * NETWORKS - 1 - network))
-        running = self.state["targets"][network]
-        running[batch.index] = running[batch.index].lerp(prediction, 1 - self.beta)
-        targets, labels = mixed.mixing.mix(running[batch.index]), mixed.targets.float()
+        before = self.state["targets"][network, batch.index]
+        running = before.lerp(prediction, 1 - self.beta)
+        # A step that overflows in half precision is skipped by its gradient scaler, and must leave no trace here either.
+        running = torch.where(running.isfinite(), running, before)
+        self.state["targets"][network, batch.index] = running
+        targets, labels = mixed.mixing.mix(running), mixed.targets.float()
         if self.refine_targets:
             labels = labels * targets
             labels = labels / labels.sum(1, keepdim=True).clamp_min(1e-12)

@@ -53,3 +53,17 @@ def test_epochs_come_to_the_authors_weights_and_averages(position: int, monkeypa
     for network, wanted in zip(networks, golden[f"last_{position}"], strict=True):
         np.testing.assert_allclose(flat(network), wanted, rtol=0, atol=1e-6)
     np.testing.assert_allclose(mitigation.state["targets"].numpy(), golden[f"targets_{position}"], rtol=0, atol=1e-6)
+
+
+@pytest.mark.fast
+def test_predictions_that_overflow_leave_no_trace_in_running_averages() -> None:
+    mitigation, data = ELRPlus(beta=0.5), TrainingSet(torch.zeros(3, 2), torch.tensor([0, 1, 0]), num_classes=2)
+    scores = torch.tensor([[0.0, 0.0], [torch.inf, 0.0]])
+    learner: Any = SimpleNamespace(
+        networks=nn.ModuleList(nn.Linear(2, 2) for _ in range(4)), logits=lambda inputs, number: scores,
+        rng=np.random.default_rng(0), generator=None,
+    )  # fmt: skip
+    mitigation.prepare(learner, data)
+    index = torch.tensor([2, 0])
+    mitigation.loss(learner, Batch({"weak": data.inputs[index]}, data.targets[index], index, 2, phase=1))
+    assert mitigation.state["targets"].tolist() == [[[0, 0]] * 3, [[0, 0], [0, 0], [0.25, 0.25]]]
