@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from noisybench.config.budget import Budget
+from noisybench.errors import TrainingError
 from noisybench.nn.joint_optimizer import JointOptimizer
 from noisybench.training.schedule import adam_beta1_at, learning_rate_at
 
@@ -57,12 +58,21 @@ def build_optimizer(
         head_optimizers: settings of the heads that have an optimizer of their own, by name.
         device: training device.
 
+    Raises:
+        TrainingError: settings are those of a head that does not exist.
+
     >>> heads = nn.ModuleDict({"matrix": nn.Linear(2, 2)})
     >>> own = {"matrix": OptimizerSettings(learning_rate=0.5)}
     >>> optimizer = build_optimizer(Budget(), nn.ModuleList([nn.Linear(2, 2)]), heads, own, torch.device("cpu"))
     >>> [group["lr"] for group in optimizer.param_groups]
     [0.1, 0.5]
     """
+    missing = [name for name in head_optimizers if name not in heads]
+    if missing:
+        raise TrainingError(
+            f"head_optimizers: there is no head {', '.join(missing)} (heads: {', '.join(heads) or 'none'}); add it in `prepare` "
+            "with task.add_head(name, build), or correct the name"
+        )
     settings = OptimizerSettings(
         budget.learning_rate,
         budget.optimizer,

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from noisybench.config.budget import Budget
+from noisybench.errors import TrainingError
 from noisybench.nn.joint_optimizer import JointOptimizer
 from noisybench.training.loop import load_optimizer
 from noisybench.training.optimizers import OptimizerSettings, build_optimizer, set_schedule
@@ -94,3 +95,9 @@ def test_without_declared_heads_there_is_one_plain_optimizer() -> None:
     optimizer = build_optimizer(BUDGET, networks, heads, {}, torch.device("cpu"))
     assert not isinstance(optimizer, JointOptimizer)
     assert len(optimizer.param_groups[0]["params"]) == 8
+
+
+def test_settings_of_a_head_that_does_not_exist_are_an_error_that_names_the_heads() -> None:
+    networks, heads = modules()
+    with pytest.raises(TrainingError, match="no head fats .*shared, fast, adam"):
+        build_optimizer(BUDGET, networks, heads, {"fats": OptimizerSettings(10.0)}, torch.device("cpu"))
