@@ -15,7 +15,7 @@ from noisybench.data.privileged import PrivilegedInfo
 from noisybench.errors import UserError, show
 from noisybench.mitigations._transition import TransitionCorrection
 from noisybench.training.mitigation import Mitigation
-from noisybench.training.roles import DetectorProvider
+from noisybench.training.roles import DetectorProvider, GradientTransform, StepCallback
 from noisybench.training.stack import Stack
 
 SCORES = "trains networks of its own to score the examples before training; `nb.audit` scores examples of your data"
@@ -115,6 +115,12 @@ def build_stack(
             raise UserError(
                 f"{place}: `{name}` {unavailable[name]}; in the harness it is `nb.run(..., mitigations={name!r})`. "
                 f"Mitigations that work here: {available}"
+            )
+        if issubclass(entry.load_class(), (GradientTransform, StepCallback)):
+            # Its code would silently not run: the backward pass and the optimizer are the user's.
+            raise UserError(
+                f"{place}: `{name}` runs code in every step of the optimizer, which only the harness calls; there it is "
+                f"`nb.run(..., mitigations={name!r})`"
             )
         if values.get("preset") is not None:
             raise UserError(

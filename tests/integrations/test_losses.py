@@ -19,7 +19,7 @@ from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
 from noisybench.integrations._learner import flatten_scores
 from noisybench.integrations._stack_loss import OWN_LOOP
-from noisybench.integrations._stacks import IN_LIGHTNING, NOT_LOSSES
+from noisybench.integrations._stacks import IN_LIGHTNING, NOT_LOSSES, build_stack
 from noisybench.integrations.losses import NamedLoss
 from noisybench.runs.preparation import training_set_of
 from noisybench.training.loop import attach, train_epoch
@@ -117,6 +117,12 @@ def test_every_mitigation_is_a_loss_or_has_a_reason() -> None:
     assert set(LOSSES) | set(NOT_LOSSES) == built_in
     assert not set(LOSSES) & set(NOT_LOSSES)
     assert set(IN_LIGHTNING) <= set(NOT_LOSSES)
+
+
+@pytest.mark.parametrize("name", ["cdr", "elr_plus"])
+def test_code_of_every_step_is_refused_in_mitigations_of_other_packages_too(name: str) -> None:
+    with pytest.raises(UserError, match=f"`{name}` runs code in every step"):
+        build_stack(name, "lightning", unavailable={})
 
 
 @pytest.mark.parametrize("name", sorted(NOT_LOSSES))
