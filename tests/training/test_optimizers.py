@@ -99,5 +99,5 @@ def test_without_declared_heads_there_is_one_plain_optimizer() -> None:
 
 def test_settings_of_a_head_that_does_not_exist_are_an_error_that_names_the_heads() -> None:
     networks, heads = modules()
-    with pytest.raises(TrainingError, match="no head fats .*shared, fast, adam"):
+    with pytest.raises(TrainingError, match=r"no head fats .*shared, fast, adam"):
         build_optimizer(BUDGET, networks, heads, {"fats": OptimizerSettings(10.0)}, torch.device("cpu"))
