@@ -40,6 +40,11 @@ class CDR(GradientTransform):
                 "the published results are those of the code",
                 "none to the code",
             ),
+            Deviation(
+                "one forward pass per step; the authors' code has another one in training mode for its accuracy",
+                "it trains nothing",
+                "their running statistics of batch normalization follow each batch twice",
+            ),
         ),
     )
 
