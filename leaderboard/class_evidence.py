@@ -29,6 +29,7 @@ from noisybench.leaderboard.comparison import (
     check_detection,
     check_index,
     differences,
+    located_rows,
 )
 from noisybench.records.evidence import ClassEvidence
 from noisybench.records.schema import RunRecord
@@ -125,12 +126,12 @@ def check_scores(record: RunRecord, dataset: Dataset, labels: LabelSet, evidence
     validation, test_targets = dataset.validation.targets, dataset.test.targets
     final, train = record.rows[-1], dataset.train.targets
     status = labels.label_status(train)
-    for index, row in enumerate(record.rows):
+    for index, (where, row) in enumerate(located_rows(record)):
         scores = {
             **score_test(evidence.test_by_epoch[index], test_targets, train, labels.train, status, dataset.num_classes),
             **score_validation(evidence.validation_by_epoch[index], validation, labels.validation),
         }
-        problems += differences(f"row {index} ({row.stage}, epoch {row.epoch}): ", vars(row), scores)
+        problems += differences(where, vars(row), scores)
     # Classes and probabilities are stored apart: accuracy and calibration could otherwise come from different networks.
     if not np.array_equal(evidence.test_probabilities.argmax(1), evidence.test_by_epoch[-1]):
         problems.append("test_probabilities do not give the predictions of the last row")

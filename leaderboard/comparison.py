@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from noisybench.records.schema import Detection
+from noisybench.records.schema import Detection, EpochRow, RunRecord
 
 FLOAT_TOLERANCE = 1e-4
 """Allowed absolute and relative difference of a score: library versions sum floats in different orders."""
+
+CLASS_FIELDS = (
+    "test_balanced_accuracy", "noisy_val_balanced_accuracy", "memorized_chance", "id_noise_auroc", "ood_auroc",
+)  # fmt: skip
+"""Fields of a row that are measured only for one class per example."""
+
+
+def located_rows(record: RunRecord) -> Iterator[tuple[str, EpochRow]]:
+    """Yield the rows of a record with the beginning of messages about them."""
+    for number, row in enumerate(record.rows):
+        yield f"row {number} ({row.stage}, epoch {row.epoch}): ", row
 
 
 def differences(prefix: str, claimed: Mapping[Any, Any], computed: Mapping[Any, float | None]) -> list[str]:

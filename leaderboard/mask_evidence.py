@@ -25,14 +25,19 @@ from noisybench.evaluation.segmentation import (
     score_corrected_masks,
     score_mask_predictions,
 )
-from noisybench.leaderboard.comparison import check_array_shapes, check_detection, check_index, differences
+from noisybench.leaderboard.comparison import (
+    CLASS_FIELDS,
+    check_array_shapes,
+    check_detection,
+    check_index,
+    differences,
+    located_rows,
+)
 from noisybench.records.evidence import MaskEvidence
-from noisybench.records.schema import EpochRow, RunRecord
+from noisybench.records.schema import RunRecord
 
 TEST_MEANS = ("dice", "boundary_iou", "pixel_accuracy", "miou_with_background")
 CORRECTIONS = ("label_miou", "corrected_fraction")
-UNDEFINED = ("test_balanced_accuracy", "noisy_val_balanced_accuracy", "memorized_chance", "id_noise_auroc", "ood_auroc")
-"""Fields of a row that are measured only for one class per example."""
 
 
 def diagnostics(class_names: list[str]) -> frozenset[str]:
@@ -80,9 +85,9 @@ def _check_test(record: RunRecord, dataset: Dataset, evidence: MaskEvidence) -> 
     names, first = dataset.class_names, _first_class(record, dataset)
     known = {*TEST_MEANS, *(f"iou.{name}" for name in names)}
     predictions = _masks(evidence, "test_by_epoch", len(record.rows), dataset.test, dataset.num_classes)
-    for (where, row), predicted in zip(_located(record), predictions, strict=True):
+    for (where, row), predicted in zip(located_rows(record), predictions, strict=True):
         counts, boundary = count_masks(predicted, dataset.test.targets, dataset.num_classes)
-        undefined: dict[str, float | None] = dict.fromkeys(UNDEFINED)
+        undefined: dict[str, float | None] = dict.fromkeys(CLASS_FIELDS)
         yield from differences(where, vars(row), {"test_score": mean_iou(counts, first), **undefined})
         scores = mask_diagnostics(counts, boundary, names, first)
         # Classes that do not occur have no score, and must have none in the record either.
@@ -102,7 +107,7 @@ def _check_validation(record: RunRecord, dataset: Dataset, labels: LabelSet, evi
         for predicted in predictions
     ]
     without: dict[str, float | None] = {"noisy_val_score": None, "clean_val_score": None}
-    for (where, row), scores in zip(_located(record), by_row or [without] * len(record.rows), strict=True):
+    for (where, row), scores in zip(located_rows(record), by_row or [without] * len(record.rows), strict=True):
         yield from differences(where, vars(row), scores)
 
 
@@ -138,12 +143,6 @@ def _first_class(record: RunRecord, dataset: Dataset) -> int:
     # A forged record may have the name alone, which `check_specification` refuses.
     includes_all = isinstance(task, Mapping) and task.get("background")
     return 0 if includes_all or not dataset.has_background else 1
-
-
-def _located(record: RunRecord) -> Iterator[tuple[str, EpochRow]]:
-    """Yield the rows of a record with the beginning of messages about them."""
-    for number, row in enumerate(record.rows):
-        yield f"row {number} ({row.stage}, epoch {row.epoch}): ", row
 
 
 def _masks(

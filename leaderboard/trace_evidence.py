@@ -13,7 +13,14 @@ from noisybench.data.traces.packed_texts import unpack_texts
 from noisybench.errors import UserError
 from noisybench.evaluation.trace_references import ObservedTraces, ReferenceAnswers, score_validation
 from noisybench.evaluation.traces import LOSS_NAMES, response_diagnostics, score_token_predictions
-from noisybench.leaderboard.comparison import check_array_shapes, check_detection, check_index, differences
+from noisybench.leaderboard.comparison import (
+    CLASS_FIELDS,
+    check_array_shapes,
+    check_detection,
+    check_index,
+    differences,
+    located_rows,
+)
 from noisybench.records.evidence import TraceEvidence
 from noisybench.records.schema import RunRecord
 
@@ -29,11 +36,6 @@ AMOUNTS = frozenset({"length", "first_error_step", *LOSS_NAMES.values()})
 """Diagnostics that are no fractions."""
 CLAIMED = frozenset({"kept_fraction", "kept_noise_rate", "mean_shift_accuracy"})
 """Diagnostics that do not follow from the evidence."""
-
-UNDEFINED = (
-    "test_balanced_accuracy", "noisy_val_balanced_accuracy", "memorized_chance", "id_noise_auroc", "ood_auroc",
-)  # fmt: skip
-"""Fields of a row that are measured only for one class per example."""
 
 MAX_CHARACTERS = 32
 """Most characters of a response for each character of the longest trace: tokens may have several."""
@@ -91,13 +93,12 @@ def _check_responses(record: RunRecord, dataset: Dataset, labels: LabelSet, evid
 
     tests = _texts(evidence, "test", dataset)
     validations = _texts(evidence, "validation", dataset)
-    for number, (row, responses, validation) in enumerate(zip(record.rows, tests, validations, strict=True)):
-        where = f"row {number} ({row.stage}, epoch {row.epoch}): "
+    for (where, row), responses, validation in zip(located_rows(record), tests, validations, strict=True):
         checks, is_correct = _execute(references.check, responses)
         scores: dict[str, Any] = {
             "test_score": float(np.mean(is_correct)),
             **_execute(validate, validation),
-            **dict.fromkeys(UNDEFINED),
+            **dict.fromkeys(CLASS_FIELDS),
         }
         yield from differences(where, vars(row), scores)
         # Responses without an incorrect step have no first one, and the record must have none either.
