@@ -102,7 +102,5 @@ def _row_problems(row: EpochRow) -> Iterator[str]:
     if row.epoch < 0:
         yield f"rows: epoch {row.epoch} is negative"
     for name, value in zip(SCORES, _scores(row), strict=True):
-        # A class may be absent from the training masks, whose mean is then undefined.
-        undefined = name == "train_score" and math.isnan(value)
-        if value is not None and not undefined and not 0 <= value <= 1:
+        if value is not None and not 0 <= value <= 1:
             yield f"rows: epoch {row.epoch}: {name} must be a fraction from 0 to 1, but is {value}"

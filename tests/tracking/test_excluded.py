@@ -38,6 +38,7 @@ IMPOSSIBLE = {
     "rows": ([], "it has no rows"),
     "rows.0.test_score": (1.5, "test_score must be a fraction from 0 to 1, but is 1.5"),
     "rows.1.test_score": (float("nan"), "test_score must be a fraction"),
+    "rows.1.train_score": (float("nan"), "train_score must be a fraction"),
     "rows.2.test_score": ("0.5", "rows.2.test_score: input should be a valid number"),
     "rows.3.noisy_val_score": (-0.1, "noisy_val_score must be a fraction"),
     "rows.4.epoch": (-1, "epoch -1 is negative"),
