@@ -27,6 +27,10 @@ MAX_EVAL_PIXELS = {"cpu": 2**17, "cuda": 2**23, "mps": 2**20}
 """Number of pixels to evaluate at a time by device: what fits a CPU's cache, or fills a GPU."""
 
 
+LOADED = ("affine", "scale_crop")
+"""Augmentations of single images on the host."""
+
+
 class Segmentation(NormalizedTask, DenseTask):
     """Semantic segmentation: one class per pixel, scored by the mean intersection over union (IoU) on the test split.
 
@@ -58,6 +62,7 @@ class Segmentation(NormalizedTask, DenseTask):
         # Determined once, because a test in every batch would make the host wait for the device.
         self._has_unlabeled_pixels = bool((training_set.targets == IGNORED).any())
         self._loader: MaskLoader | None = None
+        self._loader_of_draws: MaskLoader | None = None
 
     @classmethod
     def check(cls, spec: RunSpec, dataset: Dataset) -> list[str]:
@@ -102,8 +107,12 @@ class Segmentation(NormalizedTask, DenseTask):
         masks = data.targets
         num_pixels = masks.shape[1] * masks.shape[2]
         pixel_positions = torch.arange(num_pixels, device=device)
-        if self.budget.augmentation in ("affine", "scale_crop"):
-            yield from self._loaded_batches(steps)
+        if self.budget.augmentation in LOADED:
+            if self._loader is None:
+                # Not in the constructor, where `num_workers` is not set yet. One loader serves all epochs, as do its
+                # workers.
+                self._loader = MaskLoader(data, self.budget.augmentation, self.num_workers)
+            yield from self._loaded_batches(steps, self._loader, self.seed, self.current_epoch)
             return
         for step in steps:
             images = data.inputs[step.index.to(data.inputs.device)].to(device, non_blocking=True)
@@ -131,14 +140,21 @@ class Segmentation(NormalizedTask, DenseTask):
         views, num_classes = {"weak": self.normalize(images)}, self.training_set.num_classes
         return Batch(views, observed, index, num_classes, phase=phase, has_label=has_label, in_image=in_image)
 
-    def _loaded_batches(self, steps: Sequence[BatchPlan]) -> Iterator[Batch]:
-        """Yield batches augmented by albumentations, in worker processes if there are some."""
-        if self._loader is None:
-            # Not in the constructor, where `num_workers` is not set yet. One loader serves all epochs, as do its
-            # workers.
-            self._loader = MaskLoader(self.training_set, self.budget.augmentation, self.num_workers)
-        loaded = self._loader.batches(steps, (self.seed, self.current_epoch))
-        for step, (images, positions) in zip(steps, loaded, strict=True):
+    def draw(self, count: int) -> Batch:
+        """Return a batch of random training images, drawn with replacement from those that are not left out."""
+        if self.budget.augmentation not in LOADED:
+            return super().draw(count)
+        if self._loader_of_draws is None:
+            # The workers of the other loader are in the middle of the epoch's batches.
+            self._loader_of_draws = MaskLoader(self.training_set, self.budget.augmentation, num_workers=0)
+        step = BatchPlan(self.sampler.draw(count, self.generator))
+        # A number of its own, so that no two draws have the same augmentation.
+        number = int(self.rng.integers(2**32))
+        return next(self._loaded_batches([step], self._loader_of_draws, self.seed, self.current_epoch, "draw", number))
+
+    def _loaded_batches(self, steps: Sequence[BatchPlan], loader: MaskLoader, *names: object) -> Iterator[Batch]:
+        """Yield batches augmented by albumentations with random numbers of that name, in the processes of a loader."""
+        for step, (images, positions) in zip(steps, loader.batches(steps, names), strict=True):
             positions = positions.to(self.device)
             # Pixels from outside (-1) look up a valid position here, and are excluded by the mask.
             index = positions.clamp_min(0).flatten()

@@ -100,6 +100,25 @@ def test_a_pixel_is_found_again_wherever_it_has_moved(kind: str) -> None:
         assert moved > 256
 
 
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_drawn_examples_leave_the_batches_of_the_epoch_alone(num_workers: int) -> None:
+    steps = [BatchPlan(torch.tensor([3, 1])), BatchPlan(torch.tensor([0, 2])), BatchPlan(torch.tensor([5, 4]))]
+    wanted = list(task_on(toy_masks(), augmentation="affine").batches(steps))
+    task = task_on(toy_masks(), augmentation="affine")
+    task.num_workers = num_workers
+    task.sampler.weights = (
+        torch.arange(24) == 7
+    ).float()  # draws show one image, so that its augmentations are compared
+    drawn = []
+    for batch, expected in zip(task.batches(steps), wanted, strict=True):
+        assert torch.equal(batch.inputs, expected.inputs)
+        assert torch.equal(batch.index, expected.index)
+        drawn.append(task.draw(1))
+    assert {int(index) // 256 for batch in drawn for index in batch.index[batch.in_image]} == {7}
+    assert not torch.equal(drawn[0].inputs, drawn[1].inputs)
+    assert not torch.equal(drawn[1].inputs, drawn[2].inputs)
+
+
 def test_processes_that_augment_change_nothing(tmp_path: Path) -> None:
     found = []
     for num_workers in (0, 2):
