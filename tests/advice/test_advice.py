@@ -255,7 +255,7 @@ def test_own_features_end_in_a_recipe_that_runs(
     features(Path("own.npz"))
     status, text = noisybench("advise", "own.npz", "budget.epochs=2", "--seeds", "2", "-o", "recipe.yaml")
     assert status == 0, text
-    for wanted in ("noise rate", "candidate: elr: expected +", "Training 4 runs", "Advice: ", "Probability"):
+    for wanted in ("noise rate", "candidate: sce: expected +", "Training 4 runs", "Advice: ", "Probability"):
         assert wanted in text, wanted
     (spec,) = read_recipe("recipe.yaml", [])
     assert spec.stack in text
