@@ -27,7 +27,7 @@ def test_a_card_is_found_opened_and_left_with_the_keyboard(browser: Browser, shi
         search(page).fill("zzzz")
         assert page.get_by_text("Nothing found.").is_visible()
         search(page).fill("running average")
-        page.locator(".cards a", has_text="elr").press("Enter")
+        page.locator(".cards").get_by_role("link", name="elr", exact=True).press("Enter")
         assert page.locator(".card-name").inner_text() == "elr mitigation"
         page.get_by_role("link", name="← All").press("Enter")
         assert search(page).input_value() == "running average"
