@@ -204,7 +204,7 @@ def test_paper_has_every_column_of_every_view(browser: Browser, shipped_site: st
             assert (view, lost) == (view, [])
             page.evaluate("dispatchEvent(new Event('afterprint'))")
         page.evaluate("location.hash = 'view=boards'")
-        assert page.get_by_role("heading", name="digits · instance_dependent 40 % · small_cnn, 30 epochs").is_visible()
+        assert page.get_by_role("heading", name="cifar10 · human · resnet18_cifar_stem, 20 epochs").is_visible()
 
 
 def test_the_page_says_what_it_is(browser: Browser, site: str) -> None:

@@ -44,12 +44,13 @@ def suite(name: str) -> list[RunSpec]:
 
 def find_run(row: Measurement) -> RunSpec:
     """Return the run of the row's suite with all settings of the row."""
-    wanted = (row.setting.dataset, row.setting.noise, row.setting.task, row.stack, row.seed)
+    wanted = (row.setting.noise, row.setting.task, row.stack, row.seed)
     [spec] = [
         each
         for each in suite(row.entry)
-        if wanted
-        == (each.dataset_label, each.noise.display_name(hide=("path",)), each.task_label, each.stack, each.seed)
+        if wanted == (each.noise.display_name(hide=("path",)), each.task_label, each.stack, each.seed)
+        # A row has the name of the benchmark that the files hold, where a run has that of their reader.
+        and row.setting.dataset in (each.dataset_label, each.dataset_label.replace("parquet", "cifar10", 1))
     ]
     return spec
 
@@ -81,8 +82,8 @@ def test_every_shipped_row_is_a_run_of_a_shipped_suite() -> None:
 
 
 def test_every_shipped_row_says_how_it_was_verified() -> None:
-    # Runs on a GPU are only scored again, because the repository's CI has none.
-    statuses = {(row.device.endswith("CPU"), row.status) for row in builtin_measurements()}
+    # Runs on a GPU or on CIFAR-10 are only scored again, because the repository's CI has neither.
+    statuses = {("digits" in row.setting.dataset, row.status) for row in builtin_measurements()}
     assert statuses == {(True, "re-run"), (False, "re-scored")}
     page = (Path(__file__).parents[2] / "leaderboard" / "templates" / "page.html").read_text()
     assert "the repository's CI retrains a sample of them" in " ".join(page.split())
