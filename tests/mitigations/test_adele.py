@@ -20,6 +20,7 @@ from noisybench.mitigations._mask_correction import (
     correct_masks,
     fit_curve,
     multi_scale_divergence,
+    predict_views,
     rescale,
 )
 from noisybench.mitigations.adele import ADELE
@@ -343,7 +344,6 @@ def test_iou_is_pooled_and_leaves_unlabeled_pixels_out() -> None:
 @pytest.mark.parametrize("flip", [False, True])
 def test_a_correction_predicts_the_mean_over_scales_and_mirror_images(flip: bool) -> None:
     network = nn.Conv2d(1, 3, 3, padding=1)  # sees the place of a pixel at the border, and left and right
-    task: Any = SimpleNamespace(networks=[network])
     images = torch.randn(2, 1, 6, 8, generator=torch.Generator().manual_seed(0))
     shares = []
     with torch.no_grad():
@@ -355,6 +355,6 @@ def test_a_correction_predicts_the_mean_over_scales_and_mirror_images(flip: bool
                 back = nn.functional.interpolate(scores, (6, 8), mode="bilinear", align_corners=True)
                 shares.append(torch.exp(back) / torch.exp(back).sum(1, keepdim=True))
         wanted = torch.stack(shares).mean(0)
-        confidence, predicted = ADELE(scales=[0.5, 1.0, 2.0], flip=flip)._predict(task, images)
+        confidence, predicted = predict_views(network, images, [0.5, 1.0, 2.0], flip=flip)
     torch.testing.assert_close(confidence, wanted.max(1).values)
     assert torch.equal(predicted, wanted.argmax(1).to(torch.uint8))
