@@ -81,8 +81,8 @@ def test_data_that_change_after_planning_are_refused(
     spec = spec_of(workspace / "images")
     original: Callable[..., object] = runner.prepare_run
 
-    def prepare(*arguments: object) -> object:
-        prepared = original(*arguments)
+    def prepare(*arguments: object, **named: object) -> object:
+        prepared = original(*arguments, **named)
         write_images(workspace / "images", informative=False)
         return prepared
 

@@ -185,7 +185,7 @@ def test_a_tuned_model_comes_back_as_a_folder_of_transformers_or_peft(folder: Pa
     trace_format = dataset.trace_format
     assert trace_format is not None
     prompts = trace_format.decode(np.asarray(dataset.test.inputs)[:, 0, 0])
-    written = [text.removesuffix(trace_format.end) for text in recorder.evaluator._final["written"]]  # type: ignore[attr-defined]
+    written = [text.removesuffix(trace_format.end) for text in recorder.evaluator.test_by_epoch[-1]]  # type: ignore[attr-defined]
     assert model.predict(prompts) == written
 
     made = model.save_pretrained(tmp_path / "pretrained")
@@ -217,7 +217,7 @@ def test_a_prompted_model_comes_back_with_the_examples_of_its_prompt(folder: Pat
     trace_format = dataset.trace_format
     assert trace_format is not None
     prompts = trace_format.decode(np.asarray(dataset.test.inputs)[:, 0, 0])
-    written = [text.removesuffix(trace_format.end) for text in recorder.evaluator._final["written"]]  # type: ignore[attr-defined]
+    written = [text.removesuffix(trace_format.end) for text in recorder.evaluator.test_by_epoch[-1]]  # type: ignore[attr-defined]
     assert model.predict(prompts) == written
 
 
