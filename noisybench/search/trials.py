@@ -76,6 +76,7 @@ class TrialRunner:
         self._pending: list[RunSpec] = []
         self._data: dict[str, str] = {}
         self._last_heartbeat, self._stop_reason = 0.0, ""
+        self._silent = set[int]()
         self.epochs = epochs
         """Number of epochs trained for the study, including those of pruned trials."""
 
@@ -325,9 +326,16 @@ class TrialRunner:
         self._last_heartbeat = time.monotonic()
         for trial in self._in_progress():
             self._heartbeat(trial.trial)
+        # Optuna never gives up a trial without any heartbeat, whose process ended right after it asked for the trial: one on its
+        # behalf starts the grace period. Values follow the first heartbeat.
+        running = self._study.get_trials(deepcopy=False, states=(trial_states().RUNNING,))
+        for silent in running:
+            if not silent.params and silent.number not in self._silent:
+                self._silent.add(silent.number)
+                self._heartbeat(silent)
         optuna.storages.fail_stale_trials(self._study)
 
-    def _heartbeat(self, trial: optuna.Trial) -> None:
+    def _heartbeat(self, trial: optuna.Trial | optuna.trial.FrozenTrial) -> None:
         """Send the heartbeat of one trial."""
         # Private, but Optuna sends heartbeats only within its own loop.
         storage: Any = self._study._storage

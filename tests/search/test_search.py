@@ -231,6 +231,30 @@ def test_a_killed_search_resumes(noisybench: Command) -> None:
     assert len({tuple(trial.params.values()) for trial in after}) == 4
 
 
+def test_a_trial_whose_process_ended_before_its_first_heartbeat_is_tried_again(noisybench: Command) -> None:
+    arguments = (
+        "digits-elr",
+        *SMALL,
+        "evaluation_seeds=[0]",
+        "pruner=none",
+        "heartbeat_interval=1",
+        "--study",
+        "silent",
+    )
+    status, output = noisybench("search", *arguments, "trials=1")
+    assert status == 0, output
+    storage = optuna.storages.RDBStorage("sqlite:///.noisybench/searches.db")
+    optuna.load_study(study_name="silent", storage=storage).ask()
+    storage.remove_session()
+    storage.engine.dispose()
+    # Without a heartbeat on its behalf, the search would wait for this trial without end.
+    status, output = noisybench("search", *arguments, "trials=2")
+    assert status == 0, output
+    assert "2 complete" in output
+    states = [trial.state.name for trial in study_of("silent").trials]
+    assert states == ["COMPLETE", "FAIL", "COMPLETE"]
+
+
 def test_accuracy_and_cost_give_the_pareto_front(noisybench: Command) -> None:
     costs = ("objective=[clean_val,cost]", "space.elr.beta=[0.5,0.9]")
     status, output = noisybench("search", "digits-elr", "trials=3", "evaluation_seeds=[0]", *costs, *SMALL)
