@@ -37,7 +37,7 @@ def entry(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "entry"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A headless browser."""
     # Imported here, because most tests of this folder need no browser.

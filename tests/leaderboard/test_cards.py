@@ -24,7 +24,7 @@ from noisybench.leaderboard.published import PUBLICATIONS, SINGLE_REPORTS
 from noisybench.leaderboard.reproduction import reproduce
 from tests.leaderboard.test_leaderboard import board_of, record, settings_of
 
-MAX_CARD_BYTES = 300 * 1024
+MAX_CARD_BYTES = 400 * 1024
 
 
 def payloads(levels: dict[str, float], **fields: Any) -> list[SettingPayload]:

@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from noisybench.data.targets import IN_DISTRIBUTION
 from noisybench.errors import UserError
 from noisybench.evaluation.classification import score_label_quality, score_predictions
-from noisybench.leaderboard.checks import _check_changes
+from noisybench.leaderboard.class_evidence import _check_changes
 from noisybench.records.schema import EpochRow
 from noisybench.records.selection import label_wave
 from noisybench.runs.preparation import training_set_of
