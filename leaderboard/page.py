@@ -109,7 +109,7 @@ def _short_names(settings: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _json(data: Any) -> Markup:
-    return json_in_script(json.dumps(data, allow_nan=False))
+    return json_in_script(json.dumps(data, allow_nan=False, separators=(",", ":")))
 
 
 @functools.cache
