@@ -34,7 +34,7 @@ from noisybench.utils.sqlite import copy_database
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Experiment
+    from mlflow.entities import DatasetInput, Experiment
 
 PREFIX = "noisybench."
 """Prefix of the project's own MLflow tags."""
@@ -50,6 +50,9 @@ ARTIFACTS = "mlartifacts"
 
 DATABASE_SCHEMES = ("postgresql", "mysql", "mssql")
 """Databases other than SQLite that MLflow can use without a server of its own."""
+
+ATTEMPTS = 5
+"""Times that a request is made which fails while other processes make the same one."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -223,6 +226,28 @@ class Connection:
     def experiment(self) -> str:
         """Id of the experiment that holds all runs, created if it does not exist."""
         return str(self._experiment.experiment_id)
+
+    def log_datasets(self, run_id: str, inputs: list[DatasetInput]) -> None:
+        """Add datasets to a run, whose rows in MLflow's tables are shared by all runs that use them.
+
+        Args:
+            run_id: id of the run.
+            inputs: datasets with their tags.
+
+        Raises:
+            MlflowException: the store refuses them.
+        """
+        from mlflow.exceptions import MlflowException
+
+        for left in reversed(range(ATTEMPTS)):
+            try:
+                self.client.log_inputs(run_id, inputs)
+                return
+            except MlflowException:
+                # MLflow reads which datasets exist and then adds the others, which fails if another run has added the same
+                # one in between. The next attempt finds it.
+                if not left:
+                    raise
 
     def artifact_uri(self, run_id: str) -> str:
         """Return the URI of the files of a run of the experiment."""

@@ -104,7 +104,7 @@ def _restore(store: Store, run_id: str, record: RunRecord) -> None:
         tags=[RunTag(key, value) for key, value in all_tags.items()],
     )
     if datasets:
-        client.log_inputs(run_id, datasets)
+        connection.log_datasets(run_id, datasets)
     run = ActiveRun(store.connection, run_id)
     run.log_summary(record)
     client.update_run(run_id, status="FINISHED")

@@ -182,7 +182,7 @@ def start_content(connection: Connection, run_id: str, content: RunContent, ids:
     for some_metrics in _batches(metrics, MAX_METRICS_PER_REQUEST):
         client.log_batch(target, metrics=some_metrics)
     if content.datasets:
-        client.log_inputs(target, [_dataset_input(dataset) for dataset in content.datasets])
+        connection.log_datasets(target, [_dataset_input(dataset) for dataset in content.datasets])
     return target
 
 

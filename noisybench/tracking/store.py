@@ -123,7 +123,7 @@ class Store:
             tags=[RunTag(PREFIX + key, value) for key, value in {**spec_tags, **tags}.items()],
         )
         if "label_set" in tags:
-            client.log_inputs(run.info.run_id, [dataset_input(spec, tags["label_set"])])
+            self.connection.log_datasets(run.info.run_id, [dataset_input(spec, tags["label_set"])])
         return ActiveRun(self.connection, str(run.info.run_id))
 
     def mark_failed(self, run_id: str, reason: str, traceback_text: str = "") -> None:

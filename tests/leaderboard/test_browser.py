@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 from werkzeug.serving import make_server
 
 from noisybench.leaderboard.board import Board, BoardCache, build_board
@@ -94,11 +94,11 @@ def test_everything_is_drawn(browser: Browser, site: str) -> None:
         page.locator("#second").select_option(label="cross_entropy")
         assert "The difference is significant." in page.locator("#pair").inner_text()
         page.get_by_role("link", name="Across settings").click()
-        assert "3 settings, by last" in page.locator("#view-across").inner_text()
-        assert page.locator("#view-across svg").count() == 1
+        expect(page.locator("#view-across")).to_contain_text("3 settings, by last")
+        expect(page.locator("#view-across svg")).to_have_count(1)
         page.get_by_role("link", name="Stress cards").click()
-        assert page.locator("#view-stress tbody tr").count() == 5
-        assert page.locator("#view-stress svg").count() == 4, "one for each stack but cross-entropy"
+        expect(page.locator("#view-stress tbody tr")).to_have_count(5)
+        expect(page.locator("#view-stress svg"), "one for each stack but cross-entropy").to_have_count(4)
         page.get_by_role("link", name="Methods").click()
         page.get_by_role("link", name="elr", exact=True).click()
         page.get_by_text("github.com/shengliu66/ELR, commit 934af53434a3, license MIT").wait_for()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import optuna
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Dataset, DatasetInput, Run
 
 from noisybench.cli.app import main
 from noisybench.config.resolve import resolve
@@ -136,6 +138,26 @@ def test_a_run_starts_with_three_requests(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(MlflowClient, name, counted)
     store.start(spec, {"label_set": "0" * 64})
     assert [name for name, _ in itertools.groupby(requests)] == ["create_run", "log_batch", "log_inputs"]
+
+
+def test_runs_that_start_at_once_share_a_dataset() -> None:
+    store = Store()
+    store.connection.check()
+    client, experiment = store.connection.client, store.connection.experiment
+    runs = [client.create_run(experiment).info.run_id for _ in range(8)]
+    for digest in ("a", "b", "c", "d", "e"):
+        inputs = [DatasetInput(Dataset("digits", digest, "local", "{}"), [])]
+        together = threading.Barrier(len(runs))
+
+        def log(run_id: str, inputs=inputs, together=together) -> None:  # type: ignore[no-untyped-def]
+            together.wait()
+            store.connection.log_datasets(run_id, inputs)
+
+        with ThreadPoolExecutor(len(runs)) as threads:
+            list(threads.map(log, runs))
+    for run_id in runs:
+        logged = client.get_run(run_id).inputs.dataset_inputs
+        assert sorted(each.dataset.digest for each in logged) == ["a", "b", "c", "d", "e"]
 
 
 def test_names_of_earlier_runs_are_their_titles() -> None:
