@@ -53,6 +53,26 @@ def test_the_header_of_a_suite_has_the_same_numbers(tool: ModuleType, tmp_path: 
     assert any(line.split() == ["#", "elr", "+19.7", "+22.2", "+9.0", "+17.0"] for line in lines), lines
 
 
+def test_a_header_has_one_block_after_another(tool: ModuleType, tmp_path: Path) -> None:
+    file = tmp_path / "suite.yaml"
+    header = ["# expect:  measured: table quickstart", "#          measured: memorized quickstart", "# paper:   none"]
+    file.write_text("\n".join([*header, "description: x", ""]))
+    tool.main([str(file)])
+    lines = file.read_text().splitlines()
+    assert [lines.index(line) for line in header] == [0, 12, len(lines) - 2]
+    first = next(line for line in lines if line.split()[1:2] == ["elr"])
+    assert first.split()[2:] == ["96.6*", "86.7*", "97.2*", "93.5", "none"]
+    assert any(line.split()[1:2] == ["forward_correction"] and "~70.7" in line for line in lines), "unstable"
+    tool.main(["--check", str(file)])
+
+
+def test_an_entry_without_a_number_has_no_table_of_it(tool: ModuleType, tmp_path: Path) -> None:
+    file = tmp_path / "page.md"
+    file.write_text("<!-- measured: ood_detection quickstart -->\n<!-- end -->\n")
+    with pytest.raises(SystemExit, match="the runs of quickstart have no ood_auroc"):
+        tool.main([str(file)])
+
+
 @pytest.mark.parametrize(
     ("block", "message"),
     [("<!-- measured: table quikstart -->\n<!-- end -->", "has no entry quikstart"),

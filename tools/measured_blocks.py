@@ -4,14 +4,16 @@ usage: python tools/measured_blocks.py [--check] [FILE ...]
 
 In Markdown, a block is everything between `<!-- measured: KIND ENTRY -->` and `<!-- end -->`. Kinds: `table` (mean score of each
 stack in each setting), `gains` (the same as differences from cross-entropy, which also draws docs/ENTRY.png), `verdict`
-(sentences), `summary` (how far single stacks are below the best ones), `stress` (stress cards). In the header of a suite, the
-field `expect` is such a block if it begins with `measured: KIND ENTRY`, which stays its first line. `--check` writes nothing and
-fails if a file would change.
+(sentences), `summary` (how far single stacks are below the best ones), `stress` (stress cards), and one table each for the other
+numbers of a run: `early_stopping`, `detection`, `ood_detection`, `shift`, `memorized`. In the header of a suite, a line
+`measured: KIND ENTRY` begins such a block, which ends at the next one or at the next field. `--check` writes nothing and fails if
+a file would change.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import re
 import statistics
 import sys
@@ -34,8 +36,20 @@ MARKDOWN_BLOCK = re.compile(
     r"(?P<start><!-- measured: (?P<kind>\w+) (?P<entry>[\w-]+) -->\n)(?P<body>.*?)(?P<end><!-- end -->)", re.DOTALL
 )
 HEADER_BLOCK = re.compile(
-    r"(?P<start># expect:  measured: (?P<kind>\w+) (?P<entry>[\w-]+)\n)(?P<body>(?:#          .*\n)*)(?P<end>)"
+    r"(?P<start>#(?: expect:|        )  measured: (?P<kind>\w+) (?P<entry>[\w-]+)\n)"
+    r"(?P<body>(?:#          (?!measured: ).*\n)*)(?P<end>)"
 )
+NUMBERS = {
+    "early_stopping": ("noisy_val", "Score in % after the epoch that noisy validation selects"),
+    "detection": ("noise_auroc", "AUROC of detecting mislabeled examples by the final label quality, in %"),
+    "ood_detection": ("ood_auroc", "AUROC of detecting OOD images by the final label quality, in %"),
+    "shift": ("mean_shift_accuracy", "Accuracy in % on shifted test sets, mean over the sets"),
+    "memorized": (
+        "memorized_fraction",
+        "Mislabeled examples in % that are predicted as their incorrect label in the end",
+    ),
+}
+"""Field of `Measurement` and caption of each table of one number per run."""
 HEADER_WIDTH = 116
 MARKDOWN_WIDTH = 160
 
@@ -84,8 +98,16 @@ class Entry:
         return [None if score is None or base is None else score - base for score, base in pairs]
 
     def is_best(self, stack: str) -> list[bool]:
-        """Return for each setting whether a stack shares the best rank."""
-        return [setting.ranking.ranks.get(stack) == 1 for setting in self.settings]
+        """Return for each setting whether a stack shares the best rank; an unstable one must have the highest score for it."""
+        unstable = self.is_unstable(stack)
+        return [
+            setting.ranking.ranks.get(stack) == 1 and (not doubtful or setting.rows[0].stack == stack)
+            for setting, doubtful in zip(self.settings, unstable, strict=True)
+        ]
+
+    def is_unstable(self, stack: str) -> list[bool]:
+        """Return for each setting whether a stack varies so much over seeds that few differences from it are significant."""
+        return [stack in {each.stack for each in setting.unstable} for setting in self.settings]
 
     def needs(self, stack: str) -> str:
         """Return the privileged information of a stack in words."""
@@ -110,11 +132,16 @@ def table(entry: Entry) -> Block:
     cells = [["stack", *entry.titles, "mean", "privileged information"]]
     for stack in entry.stacks:
         scores = entry.scores(stack)
-        shown = [_score(score, best) for score, best in zip(scores, entry.is_best(stack), strict=True)]
+        marks = zip(scores, entry.is_best(stack), entry.is_unstable(stack), strict=True)
+        shown = [_score(score, best, unstable) for score, best, unstable in marks]
         mean = statistics.fmean(score for score in scores if score is not None)
         cells.append([entry.names[stack], *shown, f"{mean:.1f}", entry.needs(stack)])
     spread = f"median standard deviation {entry.deviation():.1f}"
-    return [(f"Score after the last epoch in %, mean over {entry.seeds()} ({spread}); bold: rank 1.", cells)]
+    unstable = any(any(entry.is_unstable(stack)) for stack in entry.stacks)
+    legend = "bold: rank 1" + (
+        "; ~: unstable over seeds, so that few differences from it are significant" if unstable else ""
+    )
+    return [(f"Score after the last epoch in %, mean over {entry.seeds()} ({spread}); {legend}.", cells)]
 
 
 def gains(entry: Entry) -> Block:
@@ -179,15 +206,36 @@ def stress(entry: Entry) -> Block:
     ]
 
 
+def numbers(entry: Entry, field: str, caption: str) -> Block:
+    """Return the mean of one number of the runs of each stack, for the stacks and settings that have it."""
+    values = {stack: [_mean_number(setting, stack, field) for setting in entry.settings] for stack in entry.stacks}
+    places = [place for place in range(len(entry.settings)) if any(row[place] is not None for row in values.values())]
+    if not places:
+        sys.exit(f"error: the runs of {entry.name} have no {field}")
+    cells = [["stack", *(entry.titles[place] for place in places)]]
+    for stack, row in values.items():
+        if any(row[place] is not None for place in places):
+            cells.append([entry.names[stack], *(_score(row[place]) for place in places)])
+    return [(f"{caption}, mean over {entry.seeds()}.", cells)]
+
+
+def _mean_number(setting: Setting, stack: str, field: str) -> float | None:
+    runs = [measurement for row in setting.rows if row.stack == stack for measurement in row.measurements]
+    known = [value for value in (getattr(each, field) for each in runs) if value is not None]
+    return 100 * statistics.fmean(known) if known else None
+
+
 KINDS: Mapping[str, Callable[[Entry], Block]] = {
     "table": table, "gains": gains, "verdict": verdict, "summary": summary, "stress": stress,
+    **{kind: functools.partial(numbers, field=field, caption=caption) for kind, (field, caption) in NUMBERS.items()},
 }  # fmt: skip
 
 
-def _score(score: float | None, is_best: bool) -> str:
+def _score(score: float | None, is_best: bool = False, is_unstable: bool = False) -> str:
     if score is None:
         return "–"
-    return f"**{score:.1f}**" if is_best else f"{score:.1f}"
+    shown = "~" * is_unstable + f"{score:.1f}"
+    return f"**{shown}**" if is_best else shown
 
 
 def markdown(block: Block) -> str:
@@ -206,12 +254,13 @@ def header(block: Block) -> str:
     """Return a block as lines of a header, which are comments."""
     lines = []
     for text, cells in block:
-        lines += textwrap.wrap(text, HEADER_WIDTH)
-        plain = [[cell.replace("*", "") for cell in row] for row in cells]
+        lines += textwrap.wrap(text.replace("bold: rank 1", "*: rank 1"), HEADER_WIDTH)
+        # In plain text, a star after a number takes the place of bold.
+        plain = [[f"{cell.strip('*')}*" if cell.startswith("**") else f"{cell} " for cell in row] for row in cells]
         widths = [max(map(len, column)) for column in zip(*plain, strict=True)]
         for name, *values in plain:
             aligned = [value.rjust(width) for value, width in zip(values, widths[1:], strict=True)]
-            lines.append("  ".join([name.ljust(widths[0]), *aligned]))
+            lines.append(" ".join([name.ljust(widths[0]), *aligned]).rstrip())
     return "".join(f"#          {line}\n" for line in lines)
 
 
