@@ -73,6 +73,28 @@ def test_an_entry_without_a_number_has_no_table_of_it(tool: ModuleType, tmp_path
         tool.main([str(file)])
 
 
+def test_claims_of_publications_have_the_outcome_that_was_measured(tool: ModuleType, tmp_path: Path) -> None:
+    file = tmp_path / "page.md"
+    file.write_text(
+        "<!-- measured: origin quickstart -->\n<!-- end -->\n<!-- measured: claims quickstart -->\n<!-- end -->\n"
+    )
+    tool.main([str(file)])
+    written = file.read_text()
+    assert "72 runs of 8 stacks in 3 settings, 3 seeds, measured with version " in written
+    rows = {
+        tuple(cells[2].split("`")[1::2]): cells[3:6] for cells in map(cells_of, written.splitlines()) if len(cells) > 5
+    }
+    assert rows["elr", "cross_entropy"] == ["+17.0 [15.6, 18.4]", "3 of 3 settings", "holds"]
+    assert rows["sce", "gce"][1:] == ["0 of 3 settings", "the reverse holds"]
+    assert rows["forward_correction", "cross_entropy"][1:] == ["2 of 2 settings", "not settled"], (
+        "one of them is unstable"
+    )
+
+
+def cells_of(line: str) -> list[str]:
+    return [cell.strip() for cell in line.split("|")]
+
+
 @pytest.mark.parametrize(
     ("block", "message"),
     [("<!-- measured: table quikstart -->\n<!-- end -->", "has no entry quikstart"),

@@ -4,10 +4,10 @@ usage: python tools/measured_blocks.py [--check] [FILE ...]
 
 In Markdown, a block is everything between `<!-- measured: KIND ENTRY -->` and `<!-- end -->`. Kinds: `table` (mean score of each
 stack in each setting), `gains` (the same as differences from cross-entropy, which also draws docs/ENTRY.png), `verdict`
-(sentences), `summary` (how far single stacks are below the best ones), `stress` (stress cards), and one table each for the other
-numbers of a run: `early_stopping`, `detection`, `ood_detection`, `shift`, `memorized`. In the header of a suite, a line
-`measured: KIND ENTRY` begins such a block, which ends at the next one or at the next field. `--check` writes nothing and fails if
-a file would change.
+(sentences), `origin` (number of runs, version, device), `summary` (how far single stacks are below the best ones), `stress`
+(stress cards), `claims` (those of tools/claims.yaml), and one table each for the other numbers of a run: `early_stopping`,
+`detection`, `ood_detection`, `shift`, `memorized`. In the header of a suite, a line `measured: KIND ENTRY` begins such a block,
+which ends at the next one or at the next field. `--check` writes nothing and fails if a file would change.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import yaml
+
 from noisybench.leaderboard.display_names import distinct_names, distinguishing_titles
 from noisybench.leaderboard.measurements import builtin_measurements
+from noisybench.leaderboard.mixed_model import LabelSetScores, compare_stacks
 from noisybench.leaderboard.stress import stress_point, stress_tables
 from noisybench.leaderboard.stress_text import columns as stress_columns
 from noisybench.leaderboard.stress_text import text_rows as stress_rows
@@ -31,6 +34,8 @@ from noisybench.leaderboard.verdict import BASELINE, reach_verdicts, setting_sco
 from noisybench.leaderboard.verdict_text import verdict_sentences
 
 ROOT = Path(__file__).parents[1]
+CLAIMS = ROOT / "tools" / "claims.yaml"
+SIDES = ("first", "second")
 RULE = "last"
 MARKDOWN_BLOCK = re.compile(
     r"(?P<start><!-- measured: (?P<kind>\w+) (?P<entry>[\w-]+) -->\n)(?P<body>.*?)(?P<end><!-- end -->)", re.DOTALL
@@ -225,8 +230,50 @@ def _mean_number(setting: Setting, stack: str, field: str) -> float | None:
     return 100 * statistics.fmean(known) if known else None
 
 
+def origin(entry: Entry) -> Block:
+    """Return the number of runs of an entry, what measured them and how they were verified, in one sentence."""
+    runs = [each for setting in entry.settings for row in setting.rows for each in row.measurements]
+
+    def listed(name: str) -> str:
+        return ", ".join(sorted({str(getattr(each, name)) for each in runs}))
+
+    return [(
+        f"{len(runs)} runs of {len(entry.stacks)} stacks in {len(entry.settings)} settings, {entry.seeds()}, measured with "
+        f"version {listed('version')} ({listed('device')}); status of the submission: {listed('status')}.", []
+    )]  # fmt: skip
+
+
+def claims(entry: Entry) -> Block:
+    """Return the claims of publications about stacks of an entry, with the differences that were measured."""
+    cells = [["claim", "compared", "difference in points", "first is better in", "here"]]
+    for claim in yaml.safe_load(CLAIMS.read_text(encoding="utf-8")):
+        first, second = (next((stack for stack in claim[side] if stack in entry.names), None) for side in SIDES)
+        settings = [
+            each for each in entry.settings if each.description.noise.startswith(tuple(claim.get("noise", [""])))
+        ]
+        if first is None or second is None or not settings:
+            continue
+        scores = [setting_scores(setting) for setting in settings]
+        data = [LabelSetScores(each.setting, each.scores[RULE], each.resolution, each.is_drawn) for each in scores]
+        compared = compare_stacks(data, [first, second], "label_sets")
+        difference, low, high = (100 * float(each[0, 1]) for each in (compared.difference, *compared.intervals()))
+        gaps = [compare_stacks([each], [first, second], "label_sets").difference[0, 1] for each in data]
+        where = "" if len({gap > 0 for gap in gaps}) == 1 else " on average"
+        outcome = f"holds{where}" if low > 0 else f"the reverse holds{where}" if high < 0 else "not settled"
+        cells.append([
+            f"{claim['claim']} ({claim['source']})", f"`{entry.names[first]}` – `{entry.names[second]}`",
+            f"{difference:+.1f} [{low:.1f}, {high:.1f}]", f"{sum(gap > 0 for gap in gaps)} of {len(gaps)} settings", outcome,
+        ])  # fmt: skip
+    if len(cells) == 1:
+        sys.exit(f"error: no claim is about stacks of {entry.name}")
+    return [
+        (f"Differences after the last epoch over {entry.seeds()}, with 95 % intervals, each for its pair alone.", cells)
+    ]
+
+
 KINDS: Mapping[str, Callable[[Entry], Block]] = {
-    "table": table, "gains": gains, "verdict": verdict, "summary": summary, "stress": stress,
+    "table": table, "gains": gains, "verdict": verdict, "summary": summary, "stress": stress, "claims": claims,
+    "origin": origin,
     **{kind: functools.partial(numbers, field=field, caption=caption) for kind, (field, caption) in NUMBERS.items()},
 }  # fmt: skip
 
