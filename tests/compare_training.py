@@ -4,10 +4,10 @@
 
 Both sides run the same cases in processes of their own, on one thread: every example of every mitigation for two
 epochs, the labels of every noise model, every dataset, program and network, every task, auxiliary training, a
-resumed run and a run on two devices. The exit status is 1 if any digest differs, or if a case is missing on one side.
+resumed run and a run on two devices. The exit status is 1 if any digest differs, or if a case of the commit is gone; new
+cases are listed.
 
-A commit that has `compare_training_present.py` runs its own copy of it; `compare_training_v01.py` runs the cases of an
-earlier one. After a change of the API, adapt the former; after a change of a registered name, extend `RENAMED`.
+Each side runs its own copy of `compare_training_present.py`. After a change of the API, adapt it.
 """
 
 from __future__ import annotations
@@ -25,30 +25,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PRESENT, FIRST = "compare_training_present", "compare_training_v01"
+PRESENT = "compare_training_present"
 
 Digests = dict[str, str]
 """SHA-256 by part of a case, such as `weights`."""
-
-RENAMED: dict[str, str] = {
-    "dice_loss": "dice",
-    "full_finetuning": "full_tuning",
-    "oracle_pruning": "oracle_selection",
-    "random_pruning": "random",
-    "real_world": "native",
-    "small_loss_pruning": "small_loss",
-}
-"""Name in version 0.1 of each noise model, dataset, program, network or mitigation that has another one now."""
-REMOVED: tuple[str, ...] = ("mitigation/tuned/0",)
-"""Keys of cases of version 0.1 that are gone on purpose."""
-ADDED: tuple[str, ...] = ()
-"""Keys of cases that version 0.1 did not have."""
-
-
-def first_name(name: str) -> str:
-    """Return the name of a component in version 0.1; of a network, the part after the colon stays."""
-    head, colon, rest = name.partition(":")
-    return RENAMED.get(head, head) + colon + rest
 
 
 def side(label: str, command: list[str], root: Path, folder: Path, only: str) -> subprocess.Popen[bytes]:
@@ -88,7 +68,7 @@ def both_sides(base: str, only: str, cache: Path | None) -> tuple[dict[str, Dige
     """Run the cases of both sides, of the base only where its digests are not cached, and return their digests.
 
     Raises:
-        SystemExit: the commit does not exist, or a side ended without results.
+        SystemExit: the commit does not exist or has no cases, or a side ended without results.
     """
     revision = ["git", "rev-parse", "--verify", "--quiet", f"{base}^{{commit}}"]
     commit = subprocess.run(revision, cwd=ROOT, capture_output=True, text=True).stdout.strip()
@@ -96,16 +76,16 @@ def both_sides(base: str, only: str, cache: Path | None) -> tuple[dict[str, Dige
         raise SystemExit(f"there is no commit `{base}`")
     key = cache_key(commit)
     cached: dict[str, dict[str, Digests]] = json.loads(cache.read_text()) if cache and cache.is_file() else {}
-    current = ["-m", f"tests.{PRESENT}"]
+    command = ["-m", f"tests.{PRESENT}"]
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as cleanup:
         folder = Path(name)
-        present = side("present", current, ROOT, folder, only)
+        present = side("present", command, ROOT, folder, only)
         cleanup.callback(present.kill)
         if key not in cached:
             place = cleanup.enter_context(worktree(commit, folder))
-            own = (place / "tests" / f"{PRESENT}.py").is_file()
-            first = [str(ROOT / "tests" / f"{FIRST}.py")]
-            earlier = side("base", current if own else first, place, folder, only)
+            if not (place / "tests" / f"{PRESENT}.py").is_file():
+                raise SystemExit(f"the commit {commit} has no tests/{PRESENT}.py to run")
+            earlier = side("base", command, place, folder, only)
             cleanup.callback(earlier.kill)
             if failed := earlier.wait():
                 raise SystemExit(f"the cases of {commit} ended with exit status {failed}")
@@ -119,15 +99,11 @@ def both_sides(base: str, only: str, cache: Path | None) -> tuple[dict[str, Dige
 
 
 def differences(base: dict[str, Digests], present: dict[str, Digests]) -> dict[str, str]:
-    """Return what is wrong with each case that is not the same on both sides."""
+    """Return what is wrong with each case of the base that is not the same on both sides."""
     found = {}
-    for case in sorted(base.keys() | present.keys()):
+    for case in sorted(base):
         if case not in present:
-            if case not in REMOVED:
-                found[case] = "missing in the present code"
-        elif case not in base:
-            if case not in ADDED:
-                found[case] = "missing in the base"
+            found[case] = "missing in the present code"
         elif errors := [each["error"] for each in (base[case], present[case]) if "error" in each]:
             found[case] = f"failed: {errors[-1]}"
         elif base[case] != present[case]:
@@ -153,9 +129,10 @@ def main() -> int:
     width = max(map(len, found), default=0)
     for case, reason in found.items():
         print(f"{case:{width}}  {reason}")
-    count = len(base.keys() | present.keys())
-    print(f"{len(found)} of {count} cases differ")
-    return 1 if found or not count else 0
+    if new := sorted(present.keys() - base.keys()):
+        print(f"new: {', '.join(new)}")
+    print(f"{len(found)} of {len(base)} cases differ")
+    return 1 if found or not base else 0
 
 
 if __name__ == "__main__":

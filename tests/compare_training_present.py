@@ -1,7 +1,6 @@
 """Run the cases of `tests.compare_training` on the present code, and write their digests.
 
-After a change of the API, adapt this file. Keys of cases hold names as they were in version 0.1, by way of
-`compare_training.RENAMED`.
+After a change of the API, adapt this file.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from noisybench.data.traces.builtin_programs import PROGRAMS
 from noisybench.networks import build_network
 from noisybench.runs.preparation import prepare_run
 from noisybench.runs.recorder import Recorder
-from tests.compare_training import Digests, first_name
+from tests.compare_training import Digests
 from tests.contracts import noise_toy
 from tests.helpers import TRANSFER, network_names, prepared_toy, toy_spec, train_toy
 
@@ -137,19 +136,19 @@ def devices_case(stack: str, folder: Path) -> Digests:
 
 
 def cases() -> dict[str, Case]:
-    """All cases by key, which holds names as they were in version 0.1."""
+    """All cases by key."""
     found: dict[str, Case] = {}
     for name, entry in list_entries("noise_models").items():
-        found[f"labels/{first_name(name)}"] = partial(label_case, entry)
+        found[f"labels/{name}"] = partial(label_case, entry)
     for name, entry in list_entries("datasets").items():
-        found[f"dataset/{first_name(name)}"] = partial(dataset_case, entry)
+        found[f"dataset/{name}"] = partial(dataset_case, entry)
     for name in PROGRAMS:
-        found[f"program/{first_name(name)}"] = partial(program_case, name)
+        found[f"program/{name}"] = partial(program_case, name)
     for name in network_names():
-        found[f"network/{first_name(name)}"] = partial(network_case, name)
+        found[f"network/{name}"] = partial(network_case, name)
     for name, entry in list_entries("mitigations").items():
         for index, parameters in enumerate(entry.load_class().test_cases()):
-            found[f"mitigation/{first_name(name)}/{index}"] = partial(mitigation_case, {"name": name, **parameters})
+            found[f"mitigation/{name}/{index}"] = partial(mitigation_case, {"name": name, **parameters})
     tasks: dict[str, dict[str, Any]] = {
         "classification": {"budget": {"augmentation": "crop_flip"}},
         "segmentation": {"task": "segmentation", "budget": {"augmentation": "affine"}},

@@ -18,7 +18,6 @@ SUFFIXES = {".py", ".md", ".yaml", ".html", ".js"}
 
 EXEMPT = {
     "CHANGELOG.md",  # lists old names beside the new ones
-    "tests/compare_training_v01.py",  # runs version 0.1
     "tests/test_language.py",
 }
 """Files that have to contain words of the list."""
