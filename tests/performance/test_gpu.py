@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tests.performance.gpu import main
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -35,11 +39,18 @@ def test_the_measurements_that_wait_for_a_gpu_run_to_their_end(tmp_path: Path) -
     assert rows[4]["2 against one"] > 0
 
 
-def test_unknown_names_are_refused_before_anything_is_measured() -> None:
-    for arguments, message in (
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
         (["speed"], "no such group: speed; choose from steps"),
         (["methods", "--cases", "lsaa"], "no such case: lsaa; choose from"),
-    ):
-        done = measured(*arguments, "--trial")
-        assert done.returncode == 2
-        assert message in done.stderr
+    ],
+)
+def test_unknown_names_are_refused_before_anything_is_measured(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu", *arguments, "--trial"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err

@@ -214,7 +214,7 @@ def test_a_search_retrains_the_best_configuration_and_the_defaults_with_fresh_se
 
 
 def test_a_killed_search_resumes(noisybench: Command) -> None:
-    arguments = ("digits-elr", "trials=4", "evaluation_seeds=[0]", "pruner=none", "heartbeat_interval=3")
+    arguments = ("digits-elr", "trials=4", "evaluation_seeds=[0]", "pruner=none", "heartbeat_interval=2")
     process = command(*arguments)
     assert process.stdout is not None
     lines = list(itertools.takewhile(lambda line: not line.startswith("[1/4]"), process.stdout))
@@ -301,7 +301,7 @@ def test_two_processes_on_one_study_in_postgresql_survive_a_kill(noisybench: Com
             "trials=5",
             "evaluation_seeds=[0]",
             "pruner=none",
-            "heartbeat_interval=3",
+            "heartbeat_interval=2",
             "--storage",
             server.studies,
         )
