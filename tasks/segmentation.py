@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +15,9 @@ from noisybench.config.parameters import parameter
 from noisybench.config.spec import RunSpec
 from noisybench.data.dataset import Dataset
 from noisybench.data.targets import IGNORED
+from noisybench.errors import UserError
 from noisybench.networks import build_network
+from noisybench.networks._encoders import load_encoder_weights
 from noisybench.tasks._dense import DenseTask
 from noisybench.tasks._images import NormalizedTask
 from noisybench.tasks._mask_augmentation import MaskLoader, crop_positions
@@ -22,6 +25,7 @@ from noisybench.tasks._mask_evaluator import SegmentationEvaluator
 from noisybench.training.batch import Batch, BatchPlan, cross_entropy
 from noisybench.training.stack import Stack
 from noisybench.training.training_set import DiskTensor, TrainingSet
+from noisybench.utils.places import expand_user
 
 MAX_EVAL_PIXELS = {"cpu": 2**17, "cuda": 2**23, "mps": 2**20}
 """Number of pixels to evaluate at a time by device: what fits a CPU's cache, or fills a GPU."""
@@ -42,6 +46,9 @@ class Segmentation(NormalizedTask, DenseTask):
     the IoU of the predictions with the clean and with the observed labels on the mislabeled training pixels (early learning
     and memorization). It measures how well label quality detects mislabeled pixels on at most 50,000 pixels, drawn once.
 
+    The encoder of a network of segmentation_models_pytorch or torchvision can start from pre-trained weights: published ones
+    by name (`encoder_weights`), or those of a file (`checkpoint`). Images are normalized by the training set all the same.
+
     Example:
         >>> from noisybench.config.budget import Budget
         >>> images = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
@@ -56,6 +63,12 @@ class Segmentation(NormalizedTask, DenseTask):
     supports_ddp = True
 
     background: bool = parameter(False, help="Whether to include the background in the mean IoU")
+    encoder_weights: str = parameter(
+        "",
+        help="Published weights of the encoder by name: imagenet, efficientnet_lite0 (installed) or another of the library",
+        access="weights",
+    )
+    checkpoint: Path | None = parameter(None, help="File with pre-trained weights of the encoder")
 
     def __init__(self, budget: Budget, seed: int, training_set: TrainingSet, stack: Stack, **settings: Any) -> None:
         super().__init__(budget, seed, training_set, stack, **settings)
@@ -77,7 +90,18 @@ class Segmentation(NormalizedTask, DenseTask):
         # Classifiers of images end in a linear layer, and convolutional networks for pixels have none.
         if any(isinstance(module, nn.Linear) for module in network.modules()):
             return [f"budget.network: `{spec.budget.network}` classifies images, not pixels; choose one such as unet:8"]
+        try:
+            settings = spec.task.parameters
+            _pretrained_weights(spec.budget.network, network, settings["encoder_weights"], settings["checkpoint"])
+        except UserError as error:
+            return error.problems
         return []
+
+    def prepare(self) -> None:
+        """Load the pre-trained weights of the encoder into every network."""
+        weights = _pretrained_weights(self.budget.network, self.networks[0], self.encoder_weights, self.checkpoint)
+        if weights:
+            self.load_pretrained(weights)
 
     def build_network(self) -> nn.Module:
         """Return a network for the channels and classes of the training set."""
@@ -192,3 +216,27 @@ class Segmentation(NormalizedTask, DenseTask):
             predicted[rows] = probabilities.max(1).indices.to(torch.uint8)
             label_quality[rows] = of_labels.masked_fill(labels == IGNORED, 0).half()
         return predicted, label_quality
+
+
+def _pretrained_weights(
+    name: str, network: nn.Module, encoder_weights: str, checkpoint: str | Path | None
+) -> dict[str, Tensor]:
+    """Return the pre-trained weights of the encoder, by name in the network; none without a source.
+
+    Args:
+        name: value of `budget.network`.
+        network: the network.
+        encoder_weights: name of published weights; empty for none.
+        checkpoint: file with weights; None for none.
+
+    Raises:
+        UserError: there are two sources, or the weights do not exist or do not fit.
+    """
+    if encoder_weights and checkpoint:
+        raise UserError(
+            "task: give encoder_weights or checkpoint, which both set the weights of the encoder; remove one"
+        )
+    if not encoder_weights and not checkpoint:
+        return {}
+    file = None if checkpoint is None else expand_user(Path(checkpoint))
+    return load_encoder_weights(network, name, encoder_weights, file)

