@@ -22,6 +22,7 @@ from noisybench.records.equivalence import Equivalence, builtin_equivalences
 from noisybench.tracking.equivalences import EquivalenceStore
 from noisybench.tracking.reader import TrackedRun
 from noisybench.tracking.store import Store
+from noisybench.utils.garbage import collection_paused
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ class BoardCache:
     def board(self) -> Board:
         """Return the current board of the store; the same object while nothing has changed."""
         # The server handles requests in several threads: without the lock, each would read the same records again.
-        with self._lock:
+        # The imports and records of a large board have no reference cycles.
+        with self._lock, collection_paused():
             failed = self.store.runs.list_runs("FAILED")
             finished: dict[SettingKey, dict[str, TrackedRun]] = {}
             for run in self.store.runs.list_runs("FINISHED"):

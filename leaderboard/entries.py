@@ -11,11 +11,14 @@ import functools
 import importlib.resources
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from noisybench.leaderboard.payload import SettingPayload
-from noisybench.leaderboard.submission import Submission
 from noisybench.utils.cells import plain_cell, read_rows, text_of_cell, write_rows
+
+if TYPE_CHECKING:
+    # Verification needs PyTorch, whose import takes longer than a small board.
+    from noisybench.leaderboard.submission import Submission
 
 
 @dataclass(frozen=True)

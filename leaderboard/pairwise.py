@@ -126,7 +126,7 @@ def bootstrap_interval(
     """
     # One matrix product instead of gathering a (pairs, resamples, seeds) array.
     means = differences @ _bootstrap_weights(differences.shape[1]).T
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=1, overwrite_input=True)
     return low, high
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -36,6 +37,7 @@ class PrivilegedUse:
         return f"{self.name} ({'by default: ' if self.by_default else 'only '}if {self.condition})"
 
 
+@functools.cache
 def class_constant(entry: Entry, name: str, default: Any) -> Any:
     """Return a class attribute whose value is a literal, of the public class or the first base that has it.
 

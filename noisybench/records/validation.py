@@ -44,25 +44,30 @@ def parse_record(data: bytes) -> RunRecord:
     """
     from pydantic import ValidationError
 
+    record: RunRecord
+    try:
+        (record,) = _adapter().validate_json(b"[" + data + b"]", strict=True)
+    except ValidationError as error:
+        _check_content(data)
+        first = error.errors(include_url=False)[0]
+        location = ".".join(map(str, first["loc"][1:]))
+        raise ValueError(f"{location}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
+    check_format(vars(record))
+    problem = next(_problems(record), None)
+    if problem is not None:
+        raise ValueError(problem)
+    return record
+
+
+def _check_content(data: bytes) -> None:
+    """Refuse a file that is no JSON object of this format, which says more than its first field that differs."""
     try:
         content = from_json(data)
     except ValueError as error:
         raise ValueError(f"it is no JSON ({error})") from None
     if not isinstance(content, dict):
         raise ValueError(f"expected a JSON object, but got {type(content).__name__}")
-    # First, because the number of the format says more than the first field that differs.
     check_format(content)
-    record: RunRecord
-    try:
-        (record,) = _adapter().validate_json(b"[" + data + b"]", strict=True)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        location = ".".join(map(str, first["loc"][1:]))
-        raise ValueError(f"{location}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
-    problem = next(_problems(record), None)
-    if problem is not None:
-        raise ValueError(problem)
-    return record
 
 
 def _problems(record: RunRecord) -> Iterator[str]:

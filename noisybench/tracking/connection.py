@@ -126,7 +126,7 @@ class Connection:
         """File of the embedded store."""
         return Path(self.uri.removeprefix("sqlite:///"))
 
-    @property
+    @functools.cached_property
     def artifacts(self) -> Path:
         """Folder of the embedded store's artifacts."""
         return self.database.parent / ARTIFACTS

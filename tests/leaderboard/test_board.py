@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
 import sys
 import urllib.request
 from collections.abc import Sequence
@@ -157,6 +158,16 @@ def test_settings_are_compared_where_budget_and_stacks_are_the_same() -> None:
     (group,) = made.sections["across"]
     assert len(group["settings"]) == 2
     assert list(group["rules"]["last"]["ranks"])[-1] == "cross_entropy"
+
+
+def test_a_board_is_built_without_pytorch() -> None:
+    # Its import would take longer than a board of a hundred runs.
+    code = (
+        "import sys, noisybench as nb; from noisybench.leaderboard.board import build_board; "
+        "from noisybench.leaderboard.measurements import builtin_measurements; build_board(builtin_measurements()[:9]); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_no_field_of_the_csv_is_a_formula() -> None:
