@@ -1,6 +1,6 @@
 """Entries: the submissions behind measurements, with claim, author, date, digest and verification, and their section of the page.
 
-Installed users have `entries.csv`, one row per submission, which `noisybench leaderboard summarize` writes beside the table of
+Installed users have `entries.csv`, one row per submission, which `noisybench leaderboard summarize` writes beside the folder of
 measurements.
 """
 

@@ -1,7 +1,7 @@
-"""Measurements: the numbers of finished runs that tables, ranks and advice read, and the table that ships with noisybench.
+"""Measurements: the numbers of finished runs that tables, ranks and advice read, and the tables that ship with noisybench.
 
-A store has complete records; installed users also have `measured.csv`, one row per run, written from submitted entries by
-`noisybench leaderboard summarize`. Both become the same `Measurement`.
+A store has complete records; installed users also have the tables of the folder `measured`, one for each submitted entry with
+one row per run, written by `noisybench leaderboard summarize`. Both become the same `Measurement`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.resources
+import itertools
 import json
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,15 +194,29 @@ COLUMNS = (*SETTING_COLUMNS, *RUN_COLUMNS)
 def to_csv(measurements: Iterable[Measurement]) -> str:
     """Return measurements as a CSV table that `from_csv` reads; records and run identifiers are left out.
 
+    The cells of a setting are empty in rows that have that of the row above.
+
     Example:
         >>> from_csv(to_csv(builtin_measurements())) == builtin_measurements()
         True
     """
-    all_values = (vars(measurement.setting) | vars(measurement) for measurement in measurements)
-    return write_rows(COLUMNS, ([_to_cell(values[column]) for column in COLUMNS] for values in all_values))
+    return write_rows(COLUMNS, _to_rows(measurements))
 
 
-def _to_cell(value: Any) -> str:
+def _to_rows(measurements: Iterable[Measurement]) -> Iterator[list[str]]:
+    above: SettingDescription | None = None
+    for measurement in measurements:
+        setting = {} if measurement.setting == above else vars(measurement.setting)
+        yield [
+            *(_to_cell(column, setting.get(column)) for column in SETTING_COLUMNS),
+            *(_to_cell(column, getattr(measurement, column)) for column in RUN_COLUMNS),
+        ]
+        above = measurement.setting
+
+
+def _to_cell(column: str, value: Any) -> str:
+    if column == "code":
+        return " ".join(f"{component}={digest}" for component, digest in value)
     if value is None:
         return ""
     if isinstance(value, float):
@@ -220,13 +235,15 @@ def from_csv(text: str) -> list[Measurement]:
     # Annotations are strings in this module (PEP 563), so `dataclasses.fields` does not have the types.
     setting_types, run_types = typing.get_type_hints(SettingDescription), typing.get_type_hints(Measurement)
     settings: dict[SettingDescription, SettingDescription] = {}
+    setting: SettingDescription | None = None
     measurements = []
     for line, row in enumerate(read_rows(text, COLUMNS, "measurements"), 2):
         try:
-            setting = SettingDescription(
-                **{name: _from_cell(row[name], setting_types[name]) for name in SETTING_COLUMNS}
-            )
-            run = {name: _from_cell(row[name], run_types[name]) for name in RUN_COLUMNS}
+            if setting is None or any(row[name] for name in SETTING_COLUMNS):
+                setting = SettingDescription(
+                    **{name: _from_cell(name, row[name], setting_types[name]) for name in SETTING_COLUMNS}
+                )
+            run = {name: _from_cell(name, row[name], run_types[name]) for name in RUN_COLUMNS}
         except (ValueError, TypeError) as error:
             raise UserError(f"line {line} of the table of measurements cannot be read: {error}") from None
         # Runs of one setting share its description, as they do in memory.
@@ -234,7 +251,10 @@ def from_csv(text: str) -> list[Measurement]:
     return measurements
 
 
-def _from_cell(text: str, kind: Any) -> Any:
+def _from_cell(column: str, text: str, kind: Any) -> Any:
+    if column == "code":
+        pairs = (item.rpartition("=") for item in text.split())
+        return tuple((component, digest) for component, _, digest in pairs)
     if isinstance(kind, types.UnionType):  # the optional numbers
         return float(text) if text else None
     if typing.get_origin(kind) is tuple:
@@ -249,8 +269,9 @@ def _from_cell(text: str, kind: Any) -> Any:
 
 @functools.cache
 def _builtin() -> tuple[Measurement, ...]:
-    file = importlib.resources.files("noisybench.leaderboard") / "measured.csv"
-    return tuple(from_csv(file.read_text(encoding="utf-8")))
+    folder = importlib.resources.files("noisybench.leaderboard") / "measured"
+    files = sorted(folder.iterdir(), key=lambda file: file.name)
+    return tuple(itertools.chain.from_iterable(from_csv(file.read_text(encoding="utf-8")) for file in files))
 
 
 def builtin_measurements() -> list[Measurement]:

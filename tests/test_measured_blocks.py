@@ -36,7 +36,7 @@ def test_a_changed_number_is_found_and_mended(
     written = file.read_text()
     assert "| elr | **96.6** | **86.7** | **97.2** | 93.5 | none |" in written
     file.write_text(written.replace("93.5", "95.3"))
-    with pytest.raises(SystemExit, match=r"not as in measured.csv: .*page.md"):
+    with pytest.raises(SystemExit, match=r"not as measured: .*page.md"):
         tool.main(["--check", str(file)])
     assert "95.3" in file.read_text(), "a check writes nothing"
     tool.main([str(file)])
@@ -97,7 +97,7 @@ def cells_of(line: str) -> list[str]:
 
 @pytest.mark.parametrize(
     ("block", "message"),
-    [("<!-- measured: table quikstart -->\n<!-- end -->", "has no entry quikstart"),
+    [("<!-- measured: table quikstart -->\n<!-- end -->", "no entry quikstart ships"),
      ("<!-- measured: tables quickstart -->\n<!-- end -->", "unknown kind of block tables")],
 )  # fmt: skip
 def test_a_wrong_block_is_refused(tool: ModuleType, tmp_path: Path, block: str, message: str) -> None:

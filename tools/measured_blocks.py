@@ -65,13 +65,13 @@ Block = list[tuple[str, Cells]]
 
 
 class Entry:
-    """Settings of one entry of measured.csv, with short names of its stacks and settings."""
+    """Settings of one entry, with short names of its stacks and settings."""
 
     def __init__(self, name: str) -> None:
         measurements = [each for each in builtin_measurements() if each.entry == name]
         if not measurements:
             entries = ", ".join(sorted({each.entry for each in builtin_measurements()}))
-            sys.exit(f"error: measured.csv has no entry {name}; it has {entries}")
+            sys.exit(f"error: no entry {name} ships with noisybench; known entries: {entries}")
         self.name = name
         self.settings: list[Setting] = build_settings(measurements, RULE)
         descriptions = [setting.description for setting in self.settings]
@@ -382,7 +382,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for name in sorted(drawn if not is_header else ()):
                 draw(Entry(name), ROOT / "docs" / f"{name}.png")
     if options.check and changed:
-        sys.exit(f"error: not as in measured.csv: {', '.join(changed)}; write them by python tools/measured_blocks.py")
+        sys.exit(f"error: not as measured: {', '.join(changed)}; write them by python tools/measured_blocks.py")
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ for submission_command, example in (
     (stress, "stress --suite stress-digits --format csv -o stress.csv"),
     (submissions.package, "package my-entry --suite quickstart --description 'ELR wins at 40 %'"),
     (submissions.verify, "verify my-entry dataset.root=data/cifar10 --rerun 3"),
-    (submissions.summarize, "summarize entries/* -o leaderboard/measured.csv"),
+    (submissions.summarize, "summarize entries/* -o leaderboard/measured"),
 ):
     leaderboard_app.command(
         example.split()[0], cls=HintingCommand, epilog=f"Example: noisybench leaderboard {example}"

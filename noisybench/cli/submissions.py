@@ -161,30 +161,39 @@ def verify(
 
 def summarize(
     folders: Annotated[list[Path], typer.Argument(help="Folders of submissions")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="CSV file to write")] = Path("measured.csv"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the tables to write")] = Path("measured"),
     evidence: Annotated[str, typer.Option(help="Address of the folder with the submissions, to link their files")] = "",
     trusted_keys: Annotated[Path | None, typer.Option(help=KEYS_HELP)] = None,
 ) -> None:
-    """Write the tables that ship with noisybench from submissions: one row per run, and entries.csv with one row per entry."""
+    """Write the tables that ship with noisybench: one for each submission with a row per run, and entries.csv beside the folder.
+
+    Tables and rows of other submissions stay as they are.
+    """
     from noisybench.leaderboard import entries as entry_table
     from noisybench.leaderboard import stamps, submission
     from noisybench.leaderboard.measurements import to_csv
     from noisybench.utils.text import printable
 
-    entries_file = output.with_name("entries.csv")
-    if output == entries_file:
-        raise UserError(
-            f"--output: {output.name} is the name of the table of entries; choose another one, such as measured.csv"
-        )
+    check_output_folder(output)
+    entries_file = output.parent / "entries.csv"
+    known = entry_table.from_csv(entries_file.read_text(encoding="utf-8")) if entries_file.exists() else []
     keys = stamps.read_trusted_keys(trusted_keys)
     entries = [submission.read(folder, keys) for folder in folders]
-    measurements = [measurement for entry in entries for measurement in entry.measurements()]
-    # A fixed order keeps the differences between two versions of the table small.
-    measurements.sort(key=lambda each: (each.entry, each.setting.title, each.setting.budget, each.stack, each.seed))
-    infos = [entry_table.describe_submission(entry, evidence) for entry in entries]
-    write_text(output, to_csv(measurements))
-    write_text(entries_file, entry_table.to_csv(infos))
-    written = f"{count_runs(len(measurements))} of {counted(len(folders), 'submission')}"
-    typer.echo(f"{written} written to {output} and {entries_file}")
+    infos = {info.name: info for info in known}
+    num_runs = 0
+    for entry in entries:
+        info = entry_table.describe_submission(entry, evidence)
+        # A fixed order keeps the differences between two versions of a table small.
+        measurements = sorted(
+            entry.measurements(),
+            key=lambda each: (each.setting.title, each.setting.label_set, each.setting.budget, each.stack, each.seed),
+        )
+        write_text(output / f"{info.name}.csv", to_csv(measurements))
+        infos[info.name] = info
+        num_runs += len(measurements)
+    write_text(entries_file, entry_table.to_csv(infos[name] for name in sorted(infos)))
+    typer.echo(
+        f"{count_runs(num_runs)} of {counted(len(folders), 'submission')} written to {output} and {entries_file}"
+    )
     for entry in entries:
         typer.echo(f"  {printable(entry.folder.name)}: {entry.status} ({entry.stamp.reason})")

@@ -117,7 +117,7 @@ def test_the_terminal_and_the_page_show_the_same_card() -> None:
 def test_every_shipped_measurement_has_a_claim() -> None:
     known = {entry.name: entry for entry in builtin_entries()}
     measured = {run.entry: run for run in builtin_measurements()}
-    assert measured.keys() == known.keys(), "`noisybench leaderboard summarize` writes entries.csv beside measured.csv"
+    assert measured.keys() == known.keys(), "`noisybench leaderboard summarize` writes entries.csv beside the tables"
     for name, entry in known.items():
         assert entry.claim
         assert entry.status == measured[name].status

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from noisybench.cli.app import main
 from noisybench.errors import UserError
 from noisybench.leaderboard import stamps, submission
+from noisybench.leaderboard.entries import from_csv as entries_from_csv
 from noisybench.leaderboard.measurements import from_csv
 from tests.leaderboard.changes import index_with, verdict
 
@@ -162,12 +163,22 @@ def test_the_commands(
     assert not (entry / submission.STAMP_FILE).exists()
     assert not command(monkeypatch, "verify", str(entry), "--mark-verified", "--key", private)
     for arguments, expected in ((("--trusted-keys", public), "re-scored"), ((), "claimed")):
-        assert not command(monkeypatch, "summarize", str(entry), "-o", "measured.csv", *arguments)
+        assert not command(monkeypatch, "summarize", str(entry), "-o", "measured", *arguments)
         assert f"entry: {expected} (" in capsys.readouterr().out
-        measurements = from_csv(Path("measured.csv").read_text())
+        measurements = from_csv(Path("measured/entry.csv").read_text())
         records = {record.stack: record for record in submission.read(entry).records()}
         assert {measurement.stack for measurement in measurements} == set(records)
         for measurement in measurements:
             assert (measurement.status, measurement.entry) == (expected, "entry")
             assert measurement.last == pytest.approx(records[measurement.stack].rows[-1].test_score)
         assert measurements[0].setting == measurements[1].setting
+
+
+def test_tables_of_other_submissions_stay(entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(entry, "another")
+    assert not command(monkeypatch, "summarize", str(entry), "-o", "shipped/measured")
+    first = Path("shipped/measured/entry.csv").read_bytes()
+    assert not command(monkeypatch, "summarize", "another", "-o", "shipped/measured")
+    assert Path("shipped/measured/entry.csv").read_bytes() == first
+    names = [info.name for info in entries_from_csv(Path("shipped/entries.csv").read_text())]
+    assert names == ["another", "entry"]

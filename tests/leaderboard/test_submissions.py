@@ -325,7 +325,7 @@ def test_an_incomplete_record_is_refused_by_every_command(
     change: Any, entry: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changed_record(change)(entry)
-    for arguments in (("verify", str(entry)), ("summarize", str(entry), "-o", "measured.csv")):
+    for arguments in (("verify", str(entry)), ("summarize", str(entry), "-o", "measured")):
         with pytest.raises(SystemExit) as end:
             command(monkeypatch, *arguments)
         error = capsys.readouterr().err
