@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from noisybench.networks._staged import Staged
+from noisybench.nn.pooling import MaxPool2x2
 
 
 def build(num_classes: int, channels: int) -> nn.Module:
@@ -20,7 +21,7 @@ def build(num_classes: int, channels: int) -> nn.Module:
             nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
             nn.BatchNorm2d(out_channels),
             nn.ReLU(inplace=True),
-            nn.MaxPool2d(2),
+            MaxPool2x2(),
         ]
     # Pooled to 32 channels of 4x4 positions, 512 inputs, for images of any size.
     layers += [nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(512, 256), nn.ReLU(inplace=True)]

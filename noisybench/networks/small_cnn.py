@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from noisybench.networks._staged import Staged
+from noisybench.nn.pooling import MaxPool2x2
 
 
 def build(num_classes: int, channels: int) -> nn.Module:
@@ -18,7 +19,7 @@ def build(num_classes: int, channels: int) -> nn.Module:
         nn.Conv2d(channels, 16, 3, padding=1, bias=False),
         nn.BatchNorm2d(16),
         nn.ReLU(inplace=True),
-        nn.MaxPool2d(2),
+        MaxPool2x2(),
         nn.Conv2d(16, 32, 3, padding=1, bias=False),
         nn.BatchNorm2d(32),
         nn.ReLU(inplace=True),

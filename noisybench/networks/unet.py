@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from noisybench.errors import UserError
+from noisybench.nn.pooling import max_pool_2x2
 
 EXAMPLE = "8"
 DEPTH = 3
@@ -36,7 +37,7 @@ class UNet(nn.Module):
         features = inputs
         for level, layer in enumerate(self.down):
             # Rounding up keeps the last row and column of odd sizes.
-            features = layer(features if level == 0 else functional.max_pool2d(features, 2, ceil_mode=True))
+            features = layer(features if level == 0 else max_pool_2x2(features, ceil_mode=True))
             skipped.append(features)
         # The lowest level is the input of the decoder, not a skip connection.
         skipped.pop()
