@@ -59,6 +59,7 @@ NOT_LOSSES: dict[str, str] = {
     "sop": "trains parameters of each example with optimizers of their own",
     "sop_plus": "trains parameters of each example with optimizers of their own, and reads a second view",
     "spectral_truncation": "changes the trained network after the last epoch",
+    "t_revision": "estimates a transition matrix between phases with optimizers of their own",
     "trace_filter": SUBSET,
     "volminnet": "trains a transition matrix with an optimizer of its own",
 }
@@ -136,6 +137,11 @@ def build_stack(
         if any(member.name == name for member in members):
             raise UserError(f"{place}: `{name}` appears twice in the stack; keep one")
         members.append(Member(name, values, entry.load_class()(**complete)))
+        if members[-1].mitigation.requirements.phases:
+            raise UserError(
+                f"{place}: `{name}` trains in phases, each with an optimizer of its own, which only the harness builds; there "
+                f"it is `nb.run(..., mitigations={name!r})`"
+            )
     for member in members:
         _provide_privileged_info(member, transition, place)
     if transition is not None and not any(isinstance(member.mitigation, TransitionCorrection) for member in members):

@@ -24,6 +24,7 @@ from noisybench.training.auxiliary import AuxiliaryCache, AuxiliaryUser
 from noisybench.training.distributed import has_batch_norm
 from noisybench.training.evaluator import as_tensor
 from noisybench.training.mitigation import public_name
+from noisybench.training.phases import find_problems
 from noisybench.training.prepared import PreparedRun
 from noisybench.training.stack import Stack
 from noisybench.training.task import Task
@@ -69,7 +70,7 @@ def prepare_run(
     info = available_privileged_info(labels, applied)
     refuse(stack.check(tasks, sorted(info)) + _check_setting(spec, stack, task_class, applied))
     network = _check_network(spec, applied, task_class)
-    problems = task_class.check_network(spec, network, applied) + _check_stack(spec, stack, network, len(applied.train))
+    problems = task_class.check_network(spec, network, applied) + _check_stack(spec, stack, network, applied)
     if trains_here:
         problems += _check_local_devices(spec, network)
     refuse(problems)
@@ -104,12 +105,15 @@ def _check_setting(spec: RunSpec, stack: Stack, task_class: type[Task], applied:
     return problems
 
 
-def _check_stack(spec: RunSpec, stack: Stack, network: nn.Module, num_examples: int) -> list[str]:
-    """Return the problems of mitigations with the network, the budget and the number of training examples."""
+def _check_stack(spec: RunSpec, stack: Stack, network: nn.Module, dataset: Dataset) -> list[str]:
+    """Return the problems of mitigations with the network, the budget and the size of the splits."""
     return [
         f"mitigations.{public_name(mitigation)}: {problem}"
         for mitigation in stack.mitigations
-        for problem in mitigation.check(network, spec.budget, num_examples)
+        for problem in (
+            *find_problems(mitigation.requirements.phases, spec.budget, len(dataset.validation) > 0),
+            *mitigation.check(network, spec.budget, len(dataset.train)),
+        )
     ]
 
 

@@ -205,7 +205,11 @@ class Recorder:
         for mitigation in mitigations:
             name = public_name(mitigation)
             diagnostics |= {f"{name}.{key}": value for key, value in mitigation.diagnostics.items()}
-        learning_rate = task.stack.requirements.lr_multiplier * learning_rate_at(task.budget, epoch + 1)
+        span = task.phases.span(epoch)
+        if len(task.phases.spans) > 1:
+            diagnostics["phase"] = float(task.phases.number(epoch))
+        scheduled = learning_rate_at(span.budget, epoch + 1 - span.schedule_start)
+        learning_rate = task.stack.requirements.lr_multiplier * scheduled
         self.rows.append(
             EpochRow(
                 **{name: value for name, value in scores.items() if name not in ("diagnostics", "warnings")},

@@ -12,6 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from pytorch_lightning import Trainer
 
+from noisybench.nn.joint_optimizer import PhaseOptimizer
 from noisybench.training.task import Task
 
 
@@ -48,9 +49,11 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
         optimizer: optimizer from `task.configure_optimizers`.
         state: its ``state_dict()``, of any device.
     """
+    if isinstance(optimizer, PhaseOptimizer):
+        optimizer.start(state["phase"])
     own = optimizer.state_dict()
     # Its own state stays where the other device had none, such as the momentum that fused kernels need from the start.
-    optimizer.load_state_dict({"state": {**own["state"], **state["state"]}, "param_groups": own["param_groups"]})
+    optimizer.load_state_dict({**own, "state": {**own["state"], **state["state"]}})
 
 
 def train_epoch(task: Task, optimizer: torch.optim.Optimizer, epoch: int) -> float:

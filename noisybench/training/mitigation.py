@@ -17,6 +17,7 @@ from noisybench.config.parameters import Configurable, parameter
 from noisybench.data.privileged import PrivilegedInfo
 from noisybench.training.batch import Batch
 from noisybench.training.optimizers import OptimizerSettings
+from noisybench.training.phases import Phase
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Requirements:
         feature_stage: stage of the network whose pooled outputs on the training set are read after each epoch.
         lr_multiplier: factor applied to the learning rate of the budget.
         head_optimizers: optimizers of the heads that are not trained by the budget's, by the name of the head.
+        phases: parts of the training in order, each with an optimizer, a schedule and first weights of its own; by default
+            the training is one.
         keep_step_count: keep the number of steps of an epoch when examples are left out, by visiting the others more often.
         per_sample_state: the loss keeps state per sample.
         follows_mixing: that state is kept up to date from `Batch.mixing` where another mitigation mixes the samples; a loss
@@ -68,6 +71,7 @@ class Requirements:
     feature_stage: int | None = None
     lr_multiplier: float = 1.0
     head_optimizers: Mapping[str, OptimizerSettings] = field(default_factory=dict)
+    phases: tuple[Phase, ...] = ()
     keep_step_count: bool = True
     per_sample_state: bool = False
     follows_mixing: bool = False
@@ -82,6 +86,11 @@ class Requirements:
     def needs_unmixed_samples(self) -> bool:
         """True if the loss cannot follow a mitigation that mixes samples."""
         return self.per_sample_state and not self.follows_mixing
+
+    @property
+    def trains_fresh_weights(self) -> bool:
+        """True if a phase initializes the networks anew."""
+        return any(phase.weights == "fresh" for phase in self.phases)
 
 
 class Mitigation(Configurable):

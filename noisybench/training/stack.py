@@ -51,6 +51,11 @@ CONFLICTS: tuple[tuple[str, str, str], ...] = (
         "per_sample_state",
         "{second} keeps one state per sample and cannot train the several networks of {first}",
     ),
+    (
+        "sets_initial_weights",
+        "trains_fresh_weights",
+        "{second} initializes the networks again in a later phase, without the weights of {first}",
+    ),
 )
 """Requirements of two different mitigations that exclude each other, and the message."""
 
@@ -289,6 +294,7 @@ def combined_requirements(parts: Sequence[Requirements]) -> Requirements:
         feature_stage=next((part.feature_stage for part in parts if part.feature_stage is not None), None),
         lr_multiplier=math.prod(part.lr_multiplier for part in parts),
         head_optimizers={name: own for part in parts for name, own in part.head_optimizers.items()},
+        phases=next((part.phases for part in parts if part.phases), ()),
         keep_step_count=all(part.keep_step_count for part in parts),
         per_sample_state=any(part.per_sample_state for part in parts),
         follows_mixing=all(part.follows_mixing for part in parts if part.per_sample_state),
@@ -311,6 +317,7 @@ def _incompatibilities(mitigations: Sequence[Mitigation]) -> list[str]:
         for role, effect in SINGLE_ROLES.items()
     }
     groups["set the number of networks"] = [name for name, need in needs if need.networks > 1]
+    groups["train in phases"] = [name for name, need in needs if need.phases]
     groups["replace the trained classifier"] = [name for name, need in needs if need.replaces_classifier]
     for effect, names in groups.items():
         if len(names) > 1:

@@ -20,11 +20,13 @@ from noisybench.config.budget import Budget
 from noisybench.config.parameters import schema_of, set_parameters
 from noisybench.errors import TrainingError, UserError
 from noisybench.nn.cuda_graphs import CapturedCalls
+from noisybench.nn.joint_optimizer import PhaseOptimizer
 from noisybench.training.auxiliary import AuxiliaryCache, AuxiliaryRun
 from noisybench.training.batch import Batch, BatchPlan
 from noisybench.training.distributed import GradientSync
 from noisybench.training.mitigation import BatchLoss
 from noisybench.training.optimizers import build_optimizer, set_schedule
+from noisybench.training.phases import PhaseRunner
 from noisybench.training.sampler import EpochSampler
 from noisybench.training.stack import Stack
 from noisybench.training.task_contract import TaskContract
@@ -45,6 +47,7 @@ class Task(TaskContract):
     Attributes:
         settings: parameters of the task.
         sampler: order of the training examples, and their weights.
+        phases: phases of the run, which has one by default.
         networks: as many networks as the stack requires, each initialized from a stream of its own.
         heads: further modules that mitigations train, by name.
         active_network: number of the network that `logits` uses by default.
@@ -86,6 +89,7 @@ class Task(TaskContract):
         set_parameters(self, schema, self.settings)
         self.budget, self.seed, self.training_set, self.stack = budget, seed, training_set, stack
         self.sampler = EpochSampler(training_set, budget.batch_size, seed, stack.requirements.keep_step_count)
+        self.phases = PhaseRunner(stack.requirements.phases, budget)
         self.networks, self.heads, self.active_network = nn.ModuleList(), nn.ModuleDict(), 0
         for number in range(stack.requirements.networks):
             # A stream per network, so that the weights of the first do not depend on how many there are.
@@ -105,6 +109,7 @@ class Task(TaskContract):
         self._batch_loss: BatchLoss
         self._gradient_sync: GradientSync | None = None
         self._generator: torch.Generator | None = None
+        self._optimizer: torch.optim.Optimizer | None = None
 
     # Before training
 
@@ -154,9 +159,14 @@ class Task(TaskContract):
         return self.auxiliary_cache.get_or_train(run)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return the budget's optimizer of the networks, with those that mitigations declare for their heads."""
-        own = self.stack.requirements.head_optimizers
-        return build_optimizer(self.budget, self.networks, self.heads, own, self.device)
+        """Return the optimizer of the networks, by the budget and the phases, with those of heads that have their own."""
+        own, spans = self.stack.requirements.head_optimizers, self.phases.spans
+
+        def build(phase: int) -> torch.optim.Optimizer:
+            return build_optimizer(spans[phase].budget, self.networks, self.heads, own, self.device)
+
+        self._optimizer = PhaseOptimizer(build) if len(spans) > 1 else build(0)
+        return self._optimizer
 
     def on_fit_start(self) -> None:
         """Move the stack's state to the training device, and select examples unless a checkpoint holds the selection."""
@@ -180,6 +190,7 @@ class Task(TaskContract):
         """
         if self._epoch_has_started:
             return
+        self.phases.start_epoch(self, self._optimizer, self.stack.build_model)
         self.stack.on_epoch_start(self)
         self.invalidate_cache()
         self.networks.train()
@@ -238,10 +249,11 @@ class Task(TaskContract):
                 torch.nn.utils.clip_grad_norm_(module.parameters(), self.budget.gradient_clipping)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Set the learning rate of this step by the budget's schedule."""
+        """Set the learning rate of this step by the schedule of the budget or of the phase."""
         # A fraction of the planned epoch, so that plans of different length follow the same schedule.
-        epoch = self.current_epoch + self._step / len(self.plan)
-        set_schedule(optimizer, self.budget, epoch, self.stack.requirements.lr_multiplier)
+        span = self.phases.span(self.current_epoch)
+        epoch = self.current_epoch - span.schedule_start + self._step / len(self.plan)
+        set_schedule(optimizer, span.budget, epoch, self.stack.requirements.lr_multiplier)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Let mitigations follow the optimizer step."""
@@ -269,6 +281,7 @@ class Task(TaskContract):
                 f"the training loss became {self.train_loss} in epoch {self.current_epoch}; {'; or '.join(advice)}"
             )
         self.stack.on_epoch_end(self)
+        self.phases.end_epoch(self)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context manager for forward passes in the budget's precision.
@@ -290,11 +303,12 @@ class Task(TaskContract):
         """Save the stack's state, and the selection of examples: repeating it could cost as much as training."""
         weights = self.sampler.weights
         checkpoint["sample_weights"] = None if weights is None else weights.cpu()
+        checkpoint["best"] = self.phases.best
         checkpoint["mitigations"] = [mitigation.state_dict() for mitigation in self.stack.mitigations]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the stack's state and the selection of examples."""
-        self.sampler.weights = checkpoint["sample_weights"]
+        self.sampler.weights, self.phases.best = checkpoint["sample_weights"], checkpoint["best"]
         for mitigation, state in zip(self.stack.mitigations, checkpoint["mitigations"], strict=True):
             mitigation.load_state_dict(state)
 
@@ -311,10 +325,12 @@ class EpochBatches:
     """
 
     def __init__(self, task: Task) -> None:
-        self._task = task
+        self._task, self._epoch = task, task.current_epoch
 
     def __len__(self) -> int:
-        self._task.start_epoch()
+        # After the last epoch, a Trainer asks again, which must not start another one.
+        if self._task.current_epoch == self._epoch:
+            self._task.start_epoch()
         return len(self._task.plan)
 
     def __iter__(self) -> Iterator[Batch]:

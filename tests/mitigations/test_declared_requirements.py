@@ -15,8 +15,10 @@ from noisybench.mitigations import pixel_confident_learning
 from noisybench.mitigations.dividemix import DivideMix
 from noisybench.training.mitigation import Requirements
 from noisybench.training.optimizers import OptimizerSettings
+from noisybench.training.phases import Phase
 
 NOISE = {"noise_u": OptimizerSettings(10.0), "noise_v": OptimizerSettings(10.0)}
+REVISION = {"optimizer": "adam", "learning_rate": 5e-7, "lr_schedule": "constant"}
 NEEDED: dict[str, dict[str, Any]] = {
     "networks": {
         **dict.fromkeys(("co_teaching", "co_teaching_plus", "dividemix", "ensemble", "jocor"), 2), "elr_plus": 4,
@@ -39,6 +41,7 @@ NEEDED: dict[str, dict[str, Any]] = {
         "sop": NOISE, "sop_plus": NOISE,
         "volminnet": {"transition": OptimizerSettings(0.01, momentum=0.9, follows_schedule=True)},
     },
+    "phases": {"t_revision": (Phase(10), Phase(), Phase(5, settings=REVISION))},
     "keep_step_count": {},
     "per_sample_state": dict.fromkeys(
         ("cores2", "dividemix", "elr", "elr_plus", "lsa", "pls", "sop", "sop_plus"), True

@@ -17,6 +17,12 @@ from noisybench.runs.training import training_set_of
 from noisybench.training.task import Task
 from tests.helpers import prepared_toy, train_toy
 
+PHASES = {
+    "name": "t_revision", "warmup_epochs": 1, "revision_epochs": 1, "implausible": "warn", "continue_from": "best",
+    "revision_learning_rate": 0.01,
+}  # fmt: skip
+"""Three phases of one epoch each."""
+
 STACKS: list[Any] = [
     "cross_entropy",
     "elr",
@@ -25,6 +31,7 @@ STACKS: list[Any] = [
     {"name": "cdr", "noise_rate": 0.3},
     "elr_plus",
     {"name": "volminnet", "optimizer": "adam"},
+    PHASES,
     {"name": "co_teaching", "forget_rate": 0.2},
     {"name": "dividemix", "warmup_epochs": 1},
 ]
@@ -85,12 +92,13 @@ def test_a_trainer_reaches_the_weights_of_the_own_loop(stack: Any, tmp_path: Pat
     assert_same_weights(task, tmp_path, stack)
 
 
-def test_a_trainer_resumes_from_its_checkpoint(tmp_path: Path) -> None:
-    first = fit(toy_task("elr"), max_epochs=2)
+@pytest.mark.parametrize("stack", ["elr", PHASES], ids=["elr", "phases"])
+def test_a_trainer_resumes_from_its_checkpoint(stack: Any, tmp_path: Path) -> None:
+    first = fit(toy_task(stack), max_epochs=2)
     first.save_checkpoint(tmp_path / "two_epochs.ckpt")
-    resumed = toy_task("elr")
+    resumed = toy_task(stack)
     fit(resumed, checkpoint=tmp_path / "two_epochs.ckpt")
-    assert_same_weights(resumed, tmp_path / "own", "elr")
+    assert_same_weights(resumed, tmp_path / "own", stack)
 
 
 def test_the_schedule_sets_the_learning_rate_of_every_step() -> None:
