@@ -1,14 +1,20 @@
-"""Selection of the settings and stacks that tables show."""
+"""Selection of the settings and stacks that tables show, by the names that the terminal and the page show."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from noisybench.errors import UserError, nearest, show
-from noisybench.leaderboard.display_names import short_name, short_title
+from noisybench.leaderboard.display_names import short_name, stack_names
+from noisybench.leaderboard.setting_description import distinct_titles, short_titles
 from noisybench.leaderboard.table import Setting
+
+CUT = "…"
+"""Mark of the characters that a chart leaves out of a long name."""
+MARKS = " *†"
+"""Marks that tables append to the name of a stack."""
 
 
 def select_settings(settings: Sequence[Setting], setting: str = "", stacks: Sequence[str] = ()) -> list[Setting]:
@@ -16,11 +22,11 @@ def select_settings(settings: Sequence[Setting], setting: str = "", stacks: Sequ
 
     Args:
         settings: settings with their stacks.
-        setting: words that are all in the title of a setting, in any case.
-        stacks: names of stacks, whole or short, or of mitigations in them.
+        setting: title of a setting as the terminal or the page shows it, or words that are all in it; in any case.
+        stacks: names of stacks, whole or as the terminal or the page shows them, or of mitigations in them.
 
     Raises:
-        UserError: nothing matches; the nearest names are given.
+        UserError: nothing matches, with the nearest names; or a short name is that of several stacks, with their whole names.
 
     Example:
         >>> from noisybench.leaderboard.measurements import builtin_measurements
@@ -30,24 +36,11 @@ def select_settings(settings: Sequence[Setting], setting: str = "", stacks: Sequ
         >>> [row.stack for row in setting.shown_rows], len(setting.ranking.ranks)
         (['elr', 'gce'], 8)
     """
-    words = setting.casefold().split()
-    found = [each for each in settings if all(word in _searched_title(each) for word in words)]
-    if not found:
-        raise UserError(
-            f"setting: no setting matches {show(setting, quotes=False)}; {_nearest_title(setting, settings)}"
-        )
+    found = _with_title(settings, setting)
     if not stacks:
         return found
-    known = {
-        row.stack: {row.stack, short_name(row.stack), *member_names(row.stack)} for each in found for row in each.rows
-    }
-    for name in stacks:
-        if not any(name in names for names in known.values()):
-            allowed = {other for stack in known for other in (short_name(stack), *member_names(stack))}
-            raise UserError(
-                f"stack: no stack or mitigation is named {show(name, quotes=False)}; {nearest(name, allowed)}"
-            )
-    selected = frozenset(stack for stack, names in known.items() if names & {*stacks})
+    names = _shown_names(settings, found)
+    selected = frozenset[str]().union(*(_named(name, names) for name in stacks))
     return [replace(each, selected=selected) for each in found if selected & {row.stack for row in each.rows}]
 
 
@@ -63,9 +56,24 @@ def member_names(stack: str) -> list[str]:
     return [name.strip() for name in stack.split("+")]
 
 
-def _searched_title(setting: Setting) -> str:
-    description = setting.description
-    return f"{setting.title} {short_title([description.dataset, description.noise, description.task])}".casefold()
+def _with_title(settings: Sequence[Setting], text: str) -> list[Setting]:
+    """Return the setting with a title, or else those whose titles have all of its words."""
+    descriptions = [each.description for each in settings]
+    titles = [
+        (whole.casefold(), short.casefold())
+        for whole, short in zip(distinct_titles(descriptions), short_titles(descriptions), strict=True)
+    ]
+    # The words of a title may be those of a longer one as well.
+    found = [each for each, shown in zip(settings, titles, strict=True) if text.casefold().strip() in shown]
+    words = text.casefold().replace(CUT, " ").split()
+    found = found or [
+        each
+        for each, shown in zip(settings, titles, strict=True)
+        if all(word in f"{shown[0]} {shown[1]}" for word in words)
+    ]
+    if not found:
+        raise UserError(f"setting: no setting matches {show(text, quotes=False)}; {_nearest_title(text, settings)}")
+    return found
 
 
 def _nearest_title(text: str, settings: Sequence[Setting]) -> str:
@@ -73,3 +81,28 @@ def _nearest_title(text: str, settings: Sequence[Setting]) -> str:
     # Titles are long: the parts of them, such as the names of datasets and noise models, are nearer to what was typed.
     parts = {part.partition("(")[0] for title in titles for part in title.split(" · ")}
     return nearest(text, parts)
+
+
+def _shown_names(settings: Iterable[Setting], found: Iterable[Setting]) -> dict[str, set[str]]:
+    """Return the names under which the terminal and the page show the stacks of the settings that were found."""
+    # The page leaves out the parameters that all stacks of the board share.
+    on_page = stack_names(row.stack for setting in settings for row in setting.rows)
+    stacks = dict.fromkeys(row.stack for setting in found for row in setting.rows)
+    return {stack: {stack, short_name(stack), on_page[stack]} for stack in stacks}
+
+
+def _named(name: str, names: Mapping[str, set[str]]) -> set[str]:
+    """Return the stacks with a mitigation, or else the one stack with a name, see `_shown_names`."""
+    if with_member := {stack for stack in names if name in (stack, *member_names(stack))}:
+        return with_member
+    pattern = re.compile(".*".join(map(re.escape, name.rstrip(MARKS).split(CUT))))
+    found = {stack for stack, shown in names.items() if any(map(pattern.fullmatch, shown))}
+    if not found:
+        allowed = {other for stack, shown in names.items() for other in (*shown - {stack}, *member_names(stack))}
+        raise UserError(f"stack: no stack or mitigation is named {show(name, quotes=False)}; {nearest(name, allowed)}")
+    if len(found) > 1:
+        raise UserError(
+            f"stack: {show(name, quotes=False)} is the name of {len(found)} stacks; give one of their whole names: "
+            f"{', '.join(sorted(found))}"
+        )
+    return found

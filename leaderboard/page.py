@@ -61,7 +61,8 @@ def to_html(board: Board) -> str:
         version=importlib.metadata.version("noisybench"),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         counts=_counts(board.settings),
-        links=_project_links(),
+        license=importlib.metadata.metadata("noisybench")["License-Expression"],
+        links=project_links(importlib.metadata.metadata("noisybench")),
         board=_json(data),
         details=sections | details,
     )
@@ -92,10 +93,19 @@ def _counts(settings: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(f"{number} {noun}{'' if number == 1 else 's'}" for noun, number in numbers.items())
 
 
-def _project_links() -> list[tuple[str, str]]:
-    """Return name and address of each link that the installed package declares, such as its documentation."""
-    declared = importlib.metadata.metadata("noisybench").get_all("Project-URL") or []
-    links = [tuple(link.split(", ", 1)) for link in declared]
+def project_links(metadata: importlib.metadata.PackageMetadata) -> list[tuple[str, str]]:
+    """Return name and address of each link that a package declares: its home page, documentation, source code and others.
+
+    Args:
+        metadata: metadata of a distribution. Only links of https are shown; without any, the page has none.
+
+    Example:
+        >>> project_links(importlib.metadata.metadata("numpy"))[0]
+        ('homepage', 'https://numpy.org')
+    """
+    declared = [f"Home page, {address}" for address in metadata.get_all("Home-page") or []]
+    declared += metadata.get_all("Project-URL") or []
+    links = [(name.strip(), address.strip()) for name, _, address in (each.partition(",") for each in declared)]
     return [(name, address) for name, address in links if address.startswith("https://")]
 
 

@@ -8,7 +8,7 @@ import html
 import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -236,6 +236,8 @@ def leaderboard(
     metric: str | None = None,
     test: str = "moderated_t",
     label_set: str | None = None,
+    setting: str = "",
+    stack: str | Sequence[str] = (),
 ) -> Leaderboard:
     """Rank the stacks of finished runs, one table per setting.
 
@@ -249,10 +251,12 @@ def leaderboard(
         metric: ``default`` for that of the task, or ``balanced_accuracy``; by default that of the table or suite.
         test: paired test: moderated_t, anova or paired_t.
         label_set: beginning of the hash of a label set, to rank only its runs.
+        setting: title of a setting to show, or words in it.
+        stack: stacks to show by the names that tables and the page show, or mitigations in them. Ranks stay those among all.
 
     Raises:
-        UserError: an argument is unknown, no run matches, or the table has no ``run_id``, names runs that the store does not
-            have, or has scores that differ from their records.
+        UserError: an argument is unknown, no run, setting or stack matches, a short name is that of several stacks, or the table
+            has no ``run_id``, names runs that the store does not have, or has scores that differ from their records.
 
     Example:
         >>> import noisybench as nb
@@ -284,7 +288,12 @@ def leaderboard(
     measurements, unusable = measure_valid(records)
     excluded += unusable
     check_any(measurements, excluded)
-    return rank(measurements, metric or "default", rule or "last", paired_test, recorded_equivalences(store), excluded)
+    board = rank(measurements, metric or "default", rule or "last", paired_test, recorded_equivalences(store), excluded)
+    if setting or stack:
+        board = replace(board, setting=setting, stacks=(stack,) if isinstance(stack, str) else tuple(stack))
+        # Not only when it is shown: a filter without a match is an error.
+        assert board.settings
+    return board
 
 
 def rank(

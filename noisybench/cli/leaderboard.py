@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,9 @@ from noisybench.utils.interrupts import INTERRUPTS, kill_children
 from noisybench.utils.places import check_output_file, check_output_folder
 from noisybench.utils.status import show_status
 from noisybench.utils.text import counted
+
+if TYPE_CHECKING:
+    from noisybench.api.leaderboard import Leaderboard
 
 FORMATS = ("terminal", "csv", "markdown", "latex", "html")
 
@@ -47,11 +50,13 @@ def leaderboard(
     ci: Annotated[bool, typer.Option("--ci", help="Show 95 % confidence intervals, not standard deviations")] = False,
     suite: Annotated[str | None, typer.Option(help="Filter by suite")] = None,
     setting: Annotated[
-        str, typer.Option(help="Filter by words in the title of a setting, such as 'digits pair_flip'")
+        str, typer.Option(help="Filter by the title of a setting or words in it, such as 'digits pair_flip'")
     ] = "",
     stack: Annotated[
         list[str] | None,
-        typer.Option(help="Show only this stack, or stacks with this mitigation; ranks stay those among all stacks"),
+        typer.Option(
+            help="Show only the stack of this name, whole or short, or stacks with this mitigation; keeps ranks"
+        ),
     ] = None,
     label_set: Annotated[str | None, typer.Option(help="Filter by label-set hash prefix")] = None,
     columns: Annotated[
@@ -68,47 +73,57 @@ def leaderboard(
     if context.invoked_subcommand is not None:
         return
     show_status("Reading and ranking the finished runs of this folder")
-    from noisybench.api.leaderboard import TESTS
     from noisybench.api.leaderboard import leaderboard as rank_runs
-    from noisybench.api.results import METRICS
-    from noisybench.leaderboard.columns import parse_columns
-    from noisybench.leaderboard.terminal_tables import render_excluded
-    from noisybench.records.selection import SELECTION_RULES
     from noisybench.utils.console import make_console
+
+    _check_choices(rule, metric, test, format)
+    output = _checked_output(format, output, columns, stack)
+    board = rank_runs(suite, rule, metric, test, label_set, setting, stack or ())
+    board = dataclasses.replace(board, intervals=ci, columns=columns or "", wide=wide)
+    if format == "terminal":
+        print_paged(make_console(), board, enabled=not no_pager)
+    else:
+        _write_board(board, format, output)
+
+
+def _check_choices(rule: str, metric: str | None, test: str, format: str) -> None:
+    """Check the options of which each has a few values."""
+    from noisybench.api.leaderboard import TESTS
+    from noisybench.api.results import METRICS
+    from noisybench.records.selection import SELECTION_RULES
 
     check_choice("rule", rule, list(SELECTION_RULES))
     check_choice("metric", metric or "default", METRICS)
     check_choice("format", format, FORMATS)
     check_choice("test", test, TESTS)
+
+
+def _checked_output(format: str, output: Path | None, columns: str | None, stack: Sequence[str] | None) -> Path | None:
+    """Check the options that only some formats have, and return the file to write; None for standard output."""
+    from noisybench.leaderboard.columns import parse_columns
+
     if columns is not None:
         if format not in ("markdown", "latex"):
             raise UserError(
                 f"--columns: applies to --format markdown and latex, but got --format {format}; add --format markdown"
             )
         parse_columns(columns)
-    if format == "html" and output is None:
-        output = Path("leaderboard.html")
+    if format == "html":
+        output = output or Path("leaderboard.html")
+        if stack:
+            raise UserError("--stack: the page shows all stacks, and has filters of its own; leave this option out")
     if output is not None:
         check_output_file(output)
-    if format == "html" and stack:
-        raise UserError("--stack: the page shows all stacks, and has filters of its own; leave this option out")
-    board = dataclasses.replace(
-        rank_runs(suite, rule, metric, test, label_set),
-        intervals=ci,
-        columns=columns or "",
-        setting=setting,
-        stacks=tuple(stack or ()),
-        wide=wide,
-    )
-    # Standard output may be a table for another program.
-    console = make_console(stderr=format != "terminal")
-    if format == "terminal":
-        if output is not None:
+        if format == "terminal":
             raise UserError("--output: select the format of the file with --format csv, markdown, latex or html")
-        # Before the pager starts: a filter without a match is an error.
-        assert board.settings
-        print_paged(console, board, enabled=not no_pager)
-        return
+    return output
+
+
+def _write_board(board: Leaderboard, format: str, output: Path | None) -> None:
+    """Write a board in a format of files; without a file to standard output, which may belong to another program."""
+    from noisybench.leaderboard.terminal_tables import render_excluded
+    from noisybench.utils.console import make_console
+
     writers: dict[str, Callable[[], str]] = {
         "csv": board.to_csv, "markdown": board.to_markdown, "latex": board.to_latex, "html": board.to_html
     }  # fmt: skip
@@ -119,7 +134,7 @@ def leaderboard(
         write_text(output, text)
         typer.echo(f"{counted(len(board.settings), 'table')} written to {output}")
     for line in render_excluded(board.excluded):
-        console.print(line)
+        make_console(stderr=True).print(line)
 
 
 def check_choice(option: str, value: str, allowed: Sequence[str]) -> None:

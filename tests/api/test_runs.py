@@ -261,6 +261,11 @@ def test_a_filtered_table_is_ranked_as_the_command_line_ranks(
     assert nb.leaderboard(frame[frame.rule == "oracle"], rule="last").rule == "last"
     assert noisybench("leaderboard", "--format", "markdown") == (0, nb.leaderboard().to_markdown())
     assert noisybench("leaderboard") == (0, str(nb.leaderboard()))
+    chosen = nb.leaderboard(setting=nb.leaderboard().settings[0].title, stack="gce")
+    assert [row.stack for row in chosen.settings[0].shown_rows] == ["gce(q=0.5)"]
+    assert chosen.settings[0].ranking.ranks.keys() == nb.leaderboard().settings[0].ranking.ranks.keys()
+    with pytest.raises(nb.UserError, match="stack: no stack or mitigation is named `gcee`; did you mean `gce`"):
+        nb.leaderboard(stack=["gcee"])
 
 
 def test_a_table_that_was_changed_is_refused(board: Leaderboard) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import itertools
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page
 
+import noisybench
 from noisybench.leaderboard.board import build_board
 from noisybench.leaderboard.measurements import builtin_measurements
-from noisybench.leaderboard.page import to_html
+from noisybench.leaderboard.page import project_links, to_html
 from noisybench.leaderboard.rounding import fixed
 from noisybench.leaderboard.table import build_settings
 from noisybench.leaderboard.verdict import RANKING_RULES
@@ -134,3 +137,22 @@ def test_numbers_are_rounded_as_in_the_terminal(browser: Browser, shipped_site: 
     # A negative number that is shown as zero has no sign.
     assert shown == [f"{round(value, digits) + 0.0:.{digits}f}" for value, digits in ties]
     assert sorted(map(tuple, texts)) == sorted(scores)
+
+
+def test_the_links_of_the_page_are_those_of_the_package(tmp_path: Path) -> None:
+    package = tmp_path / "noisybench-1.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text(
+        "Metadata-Version: 2.4\nName: noisybench\nVersion: 1\nHome-page: https://noisy.example\n"
+        "Project-URL: Documentation, https://noisy.example/docs/\nProject-URL: Mail, mailto:a@noisy.example\n"
+        "Project-URL: Script, javascript:alert(1)\n"
+    )
+    links = [("Home page", "https://noisy.example"), ("Documentation", "https://noisy.example/docs/")]
+    assert project_links(importlib.metadata.Distribution.at(package).metadata) == links
+    # Without an address, the page has no link in its place.
+    (package / "METADATA").write_text("Metadata-Version: 2.4\nName: noisybench\nVersion: 1\n")
+    assert project_links(importlib.metadata.Distribution.at(package).metadata) == []
+    footer = to_html(build_board([])).partition("<footer>")[2].partition("</footer>")[0]
+    assert f"<span>noisybench {noisybench.__version__}</span>" in footer
+    assert "license Apache-2.0" in footer
+    assert footer.count("<a ") == len(project_links(importlib.metadata.metadata("noisybench")))

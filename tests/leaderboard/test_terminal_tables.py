@@ -17,6 +17,7 @@ from noisybench.errors import UserError
 from noisybench.leaderboard.filters import select_settings
 from noisybench.leaderboard.measurements import builtin_measurements
 from noisybench.leaderboard.published import all_published
+from noisybench.leaderboard.setting_description import short_titles
 from noisybench.leaderboard.table import Setting, build_settings
 from noisybench.leaderboard.terminal_tables import LEAST_IMPORTANT, render_settings
 from noisybench.leaderboard.text_tables import COLUMNS, published_line
@@ -116,6 +117,48 @@ def test_filters_find_mitigations_in_stacks_and_short_names() -> None:
     (setting,) = select_settings(settings, "pair_flip 40 % 18.6", [name, "elr"])
     whole = "spectral_truncation(mode=ridge, rank=512, penalty=1)"
     assert {row.stack for row in setting.shown_rows} == {whole, "elr"}
+
+
+def test_the_title_of_a_setting_means_no_other_with_its_words() -> None:
+    first, *_ = settings = quickstart()
+    longer = dataclasses.replace(first, description=dataclasses.replace(first.description, epochs=90, budget="other"))
+    titles = short_titles([each.description for each in (*settings, longer)])
+    assert titles[0] == "digits · instance_dependent 40 % · epochs=30"
+    for text in (titles[0], titles[0].upper(), "instance_dependent 40 … epochs=30"):
+        assert select_settings([*settings, longer], text) == [first]
+    assert select_settings([*settings, longer], "instance_dependent") == [first, longer]
+
+
+def renamed(setting: Setting, names: dict[str, str]) -> Setting:
+    """A setting whose stacks have other names."""
+    rows = [dataclasses.replace(row, stack=names.get(row.stack, row.stack)) for row in setting.rows]
+    return dataclasses.replace(setting, rows=tuple(rows))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["simclr + lsa", "simclr (60 epochs) + lsa", "simclr + lsa †", "simclr + lsa*", "simclr … lsa", "…clr + lsa"],
+)
+def test_a_stack_is_found_by_each_name_that_is_shown(name: str) -> None:
+    stacks = {"elr": "simclr(epochs=60)+lsa", "gce": "simclr(epochs=60)+lsa(detector_cycle=['loss'])"}
+    settings = [renamed(each, stacks) for each in quickstart()]
+    selected = select_settings(settings, stacks=[name])
+    assert len(selected) == len(settings)
+    assert {row.stack for each in selected for row in each.shown_rows} == {stacks["elr"]}
+
+
+def test_a_short_name_of_several_stacks_is_refused_with_their_whole_names() -> None:
+    stacks = {"elr": "full(cut=[1, 2, 3, 4])", "gce": "full(cut=[1, 2, 3, 5])"}
+    settings = [renamed(each, stacks) for each in quickstart()]
+    with pytest.raises(UserError) as raised:
+        select_settings(settings, stacks=["full (4 cut)"])
+    assert str(raised.value) == (
+        "stack: `full (4 cut)` is the name of 2 stacks; give one of their whole names: full(cut=[1, 2, 3, 4]), "
+        "full(cut=[1, 2, 3, 5])"
+    )
+    assert len(select_settings(settings, stacks=["full"])[0].shown_rows) == 2
+    (row,) = select_settings(settings, stacks=[stacks["gce"]])[0].shown_rows
+    assert row.stack == stacks["gce"]
 
 
 @pytest.mark.parametrize(
