@@ -18,24 +18,22 @@ from noisybench.errors import show
 from noisybench.networks import build_network
 from noisybench.nn.features import capture_activations, global_pool, last_linear, stages
 from noisybench.tasks._class_evaluator import ClassificationEvaluator
-from noisybench.training.augmentation import augment, contrastive_view, strong_view
+from noisybench.training.augmentation import augment, contrastive_view, resized_crop
 from noisybench.training.batch import Batch, BatchPlan, cross_entropy
 from noisybench.training.learner import Outputs
 from noisybench.training.stack import Stack
 from noisybench.training.task import Task
 from noisybench.training.training_set import DiskTensor, TrainingSet
+from noisybench.training.views import VIEWS, PolicyView, View, describe_view
 
-BUDGET_VIEWS = frozenset({"weak", "weak_2"})
+BUDGET_VIEWS: frozenset[View] = frozenset({"weak", "weak_2"})
 """Views that have the budget's augmentation."""
 
-REPLAYED_VIEWS = BUDGET_VIEWS | {"contrastive"}
+REPLAYED_VIEWS: frozenset[View] = BUDGET_VIEWS | {"contrastive"}
 """Views that draw all their random numbers on the training device, so that a CUDA graph can draw them."""
 
 NO_LAYERS = nn.Identity()
 """Module of calls that use none of a network."""
-
-STRONG_MAGNITUDE = 4
-"""Magnitude of the operations of the strong view, from 0 to 30."""
 
 
 class NormalizedTask(Task):
@@ -74,13 +72,25 @@ class ImageTask(NormalizedTask):
     """Base class of tasks with one class per image: cross-entropy, augmentation in batches, accuracy."""
 
     evaluator = ClassificationEvaluator
+    views = (*VIEWS, "policy")
 
     @classmethod
     def check(cls, spec: RunSpec, dataset: Dataset) -> list[str]:
-        """Return a problem if the augmentation needs masks."""
+        """Return problems if the augmentation needs masks, or if operations of a view need one channel or three."""
+        problems, channels = [], dataset.train.inputs.shape[1]
         if spec.budget.augmentation not in ("none", "crop", "crop_flip"):
-            return [f"budget.augmentation: {spec.budget.augmentation} needs masks; choose none, crop or crop_flip"]
-        return []
+            problems.append(
+                f"budget.augmentation: {spec.budget.augmentation} needs masks; choose none, crop or crop_flip"
+            )
+        if channels not in (1, 3) and dataset.train.inputs.dtype == "uint8":
+            problems += [
+                f"mitigations.{component.name}: the operations of {describe_view(view)} need images with one channel or "
+                f"three, but these have {channels}; choose another mitigation, or parameters without this view"
+                for component in spec.mitigations
+                for view in component.build().requirements.views
+                if view not in REPLAYED_VIEWS
+            ]
+        return problems
 
     @classmethod
     def check_network(cls, spec: RunSpec, network: nn.Module, dataset: Dataset) -> list[str]:
@@ -132,9 +142,9 @@ class ImageTask(NormalizedTask):
             yield Batch(self._views(images), data.targets[index], index, data.num_classes, phase=step.phase)
 
     @torch.no_grad()
-    def _views(self, images: Tensor) -> dict[str, Tensor]:
+    def _views(self, images: Tensor) -> dict[View, Tensor]:
         """Return the normalized views that the stack reads."""
-        views: dict[str, Tensor] = {}
+        views: dict[View, Tensor] = {}
         # The views are an ordered tuple, which fixes the order in which they draw from the generator.
         for is_replayed, group in itertools.groupby(self.stack.requirements.views, REPLAYED_VIEWS.__contains__):
             names = tuple(group)
@@ -146,14 +156,22 @@ class ImageTask(NormalizedTask):
             )
         return views
 
-    def _draw_views(self, names: tuple[str, ...], images: Tensor) -> dict[str, Tensor]:
-        return {name: self.normalize(self.view(images, name)) for name in names}
+    def _draw_views(self, views: tuple[View, ...], images: Tensor) -> dict[View, Tensor]:
+        normalized = {view: self.normalize(self.view(images, view)) for view in views}
+        return {
+            view: view.erase(inputs, self.generator) if isinstance(view, PolicyView) else inputs
+            for view, inputs in normalized.items()
+        }
 
-    def view(self, images: Tensor, name: str) -> Tensor:
-        """Return an augmented view of (B, C, H, W) uint8 images, by its name in `VIEWS`."""
+    def view(self, images: Tensor, name: View) -> Tensor:
+        """Return an augmented view of (B, C, H, W) uint8 images, before anything is erased from it."""
         augmentation = self.budget.augmentation
-        if name == "strong":
-            return strong_view(images, self.generator, self.rng, magnitude=STRONG_MAGNITUDE)
+        if isinstance(name, PolicyView) and name.crop == "resized":
+            cropped = resized_crop(images, self.generator, flip=False, smallest=0.08)
+            # Rounded, because truncation would darken the images by half a level on average.
+            return name.operate(cropped.round_().to(torch.uint8), self.rng)
+        if isinstance(name, PolicyView):
+            images = name.operate(images, self.rng)
         if name == "contrastive":
             return contrastive_view(images, self.generator, flip=augmentation == "crop_flip")
         return augment(images, augmentation, self.generator)

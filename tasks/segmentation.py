@@ -25,6 +25,7 @@ from noisybench.tasks._mask_evaluator import SegmentationEvaluator
 from noisybench.training.batch import Batch, BatchPlan, cross_entropy
 from noisybench.training.stack import Stack
 from noisybench.training.training_set import DiskTensor, TrainingSet
+from noisybench.training.views import View
 from noisybench.utils.places import expand_user
 
 MAX_EVAL_PIXELS = {"cpu": 2**17, "cuda": 2**23, "mps": 2**20}
@@ -161,7 +162,8 @@ class Segmentation(NormalizedTask, DenseTask):
             has_label = is_labeled if has_label is None else is_labeled & has_label
         # The kernel of the cross-entropy needs valid classes even where its result is masked.
         observed = labels.long() if has_label is None else labels.long().masked_fill(~has_label, 0)
-        views, num_classes = {"weak": self.normalize(images)}, self.training_set.num_classes
+        views: dict[View, Any] = {"weak": self.normalize(images)}
+        num_classes = self.training_set.num_classes
         return Batch(views, observed, index, num_classes, phase=phase, has_label=has_label, in_image=in_image)
 
     def draw(self, count: int) -> Batch:

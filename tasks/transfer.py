@@ -27,6 +27,7 @@ from noisybench.training.learner import Outputs
 from noisybench.training.roles import ModelBuilder
 from noisybench.training.stack import Stack
 from noisybench.training.training_set import DiskTensor, TrainingSet
+from noisybench.training.views import describe_view
 from noisybench.utils.places import expand_user
 
 FEATURE_NETWORKS = ("features", "features_mlp")
@@ -115,8 +116,8 @@ class Transfer(ImageTask):
             )
         if inputs.dtype != "uint8":
             problems += [
-                f"mitigations.{component.name}: it trains on {' and '.join(views)} views of images, but the dataset holds "
-                "features; choose another mitigation, or parameters without these views"
+                f"mitigations.{component.name}: it trains on the views {' and '.join(map(describe_view, views))} of images, "
+                "but the dataset holds features; choose another mitigation, or parameters without these views"
                 for component in spec.mitigations
                 if (views := [view for view in component.build().requirements.views if view not in BUDGET_VIEWS])
             ]

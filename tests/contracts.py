@@ -25,8 +25,8 @@ from noisybench.data.texts import is_text, texts_of
 from noisybench.errors import UserError
 from noisybench.runs.preparation import prepare_run
 from noisybench.runs.recorder import Recorder
-from noisybench.training.batch import VIEWS
 from noisybench.training.mitigation import Mitigation
+from noisybench.training.views import VIEWS, view_problems
 from tests.helpers import (
     TOY_DATA,
     TOY_TASKS,
@@ -199,7 +199,7 @@ def check_mitigation_declaration(entry: Entry) -> None:
     for parameters in entry.load_class().test_cases():
         requirements = entry.load_class()(**parameters).requirements
         assert set(requirements.privileged) <= set(PRIVILEGED)
-        assert set(requirements.views) <= set(VIEWS)
+        assert view_problems(requirements.views, (*VIEWS, "policy")) == []
 
 
 def check_mitigation_trains(stack: Stack, folder: Path) -> None:

@@ -26,6 +26,7 @@ from noisybench.training.batch import Batch, probabilities_in_float32
 from noisybench.training.mitigation import Requirements
 from noisybench.training.roles import Detector, DetectorProvider, LossFunction
 from noisybench.training.training_set import TrainingSet
+from noisybench.training.views import PolicyView, View
 
 if TYPE_CHECKING:
     from noisybench.training.learner import Learner
@@ -72,6 +73,9 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
         help="Contrastive term: pairs weighted by pseudo-label weights (pls), pairs of the same class (lsa), or none",
     )
     strong_on_flagged: bool = parameter(False, help="Train flagged examples on a strong view")
+    strong_magnitude: int = parameter(
+        4, ge=0, le=30, help="Magnitude of the operation of RandAugment in the strong view"
+    )
     uniform_prior: bool = parameter(True, help="Penalize a mean prediction that differs from the uniform distribution")
     cotrain: Literal["none", "consensus", "independent", "cross"] = parameter(
         "none",
@@ -85,10 +89,15 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
         return 1 if self.cotrain == "none" else 2
 
     @property
+    def strong_view(self) -> PolicyView:
+        """A resized crop and one operation of RandAugment."""
+        return PolicyView("rand_augment", num_ops=1, magnitude=self.strong_magnitude, crop="resized")
+
+    @property
     def requirements(self) -> Requirements:
         """Two weak views, the views of the optional terms, and a second network for co-training."""
-        views = ["weak", "weak_2"]
-        views += ["strong"] if self.strong_on_flagged else []
+        views: list[View] = ["weak", "weak_2"]
+        views += [self.strong_view] if self.strong_on_flagged else []
         views += ["contrastive"] if self.contrastive != "none" else []
         return Requirements(
             networks=self.num_networks,
@@ -163,7 +172,7 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
             weights = torch.where(flagged, self.state["weights"][number, batch.index], 1.0)
             inputs = batch.inputs
             if self.strong_on_flagged:
-                inputs = torch.where(flagged[:, None, None, None], batch.views["strong"], inputs)
+                inputs = torch.where(flagged[:, None, None, None], batch.views[self.strong_view], inputs)
             mixed = inputs.lerp(inputs[partner], 1 - mix_weight)
             total = total + self._network_loss(task, number, mixed, batch, targets, weights, partner, mix_weight)
         return total

@@ -50,11 +50,6 @@ class LSA(PseudoLossSelection):
         golden=("lsa", "lsa_checkpoint"),
         deviations=(
             Deviation(
-                "the strong view has RandAugment magnitude 4 everywhere; the authors use 6 on red mini-ImageNet",
-                "the strong view belongs to the task and is the same for all methods",
-                "strength of the strong view of flagged examples; its effect on a run has not been measured",
-            ),
-            Deviation(
                 "two networks learn on the same batches in one step; the authors train the second one after the first, on an "
                 "order and views of its own",
                 "half of the views, and pseudo-labels of both networks from one pass",

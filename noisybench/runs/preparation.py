@@ -68,7 +68,7 @@ def prepare_run(
     applied = labels.apply_to(dataset)
     stack = Stack([component.build() for component in spec.mitigations])
     info = available_privileged_info(labels, applied)
-    refuse(stack.check(tasks, sorted(info)) + _check_setting(spec, stack, task_class, applied))
+    refuse(stack.check(tasks, sorted(info), task_class.views) + _check_setting(spec, stack, task_class, applied))
     network = _check_network(spec, applied, task_class)
     problems = task_class.check_network(spec, network, applied) + _check_stack(spec, stack, network, applied)
     if trains_here:

@@ -9,13 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-VIEWS = {
-    "weak": "the budget's augmentation; always available",
-    "weak_2": "a second, independent draw of the budget's augmentation",
-    "strong": "a resized crop and one operation of RandAugment",
-    "contrastive": "a resized crop, flip, color jitter and grayscale",
-}
-"""Names and descriptions of the views that a mitigation may request."""
+from noisybench.training.views import View
 
 
 @dataclass(frozen=True)
@@ -51,7 +45,7 @@ class Batch:
     an image plus its position in the image.
 
     Attributes:
-        views: independently augmented (B, C, H, W) float tensors of the same examples, by their names in `VIEWS`. In
+        views: independently augmented (B, C, H, W) float tensors of the same examples, by name or `PolicyView`. In
             tasks on traces, the token batch that a network reads.
         observed: (B,) int64 observed targets.
         index: (B,) int64 positions in the training set.
@@ -71,7 +65,7 @@ class Batch:
         [[0.5, 0.5], [0.5, 0.5]]
     """
 
-    views: dict[str, Any]
+    views: dict[View, Any]
     observed: Tensor
     index: Tensor
     num_classes: int
@@ -115,7 +109,7 @@ class Batch:
         views = {name: mixing.mix(view) for name, view in self.views.items()}
         return replace(self, soft=mixing.mix(self.targets), views=views, mixing=mixing)
 
-    def with_views(self, views: dict[str, Any]) -> Batch:
+    def with_views(self, views: dict[View, Any]) -> Batch:
         """Return the batch with other views of its examples."""
         return replace(self, views=views)
 

@@ -19,6 +19,7 @@ from noisybench.training.batch import Batch
 from noisybench.training.optimizers import OptimizerSettings
 from noisybench.training.phases import Phase
 from noisybench.training.training_set import TrainingSet
+from noisybench.training.views import View
 
 if TYPE_CHECKING:
     from noisybench.config.budget import Budget
@@ -39,7 +40,7 @@ class Requirements:
             it.
         deployed: number of networks that an ensemble deploys, from the first; all by default. The others are not deployed, such
             as moving averages of weights that guide the training; averages that are deployed come first.
-        views: names from `VIEWS` that the loss reads; the weak view is always available.
+        views: names from `VIEWS`, or a `PolicyView` with parameters, that the loss reads; the weak view is always available.
         privileged: names from `PRIVILEGED` that the mitigation reads; they are shown on the leaderboard.
         feature_stage: stage of the network whose pooled outputs on the training set are read after each epoch.
         lr_multiplier: factor applied to the learning rate of the budget.
@@ -66,7 +67,7 @@ class Requirements:
     networks: int = 1
     ensemble: Literal["probabilities", "logits"] | None = None
     deployed: int | None = None
-    views: tuple[str, ...] = ("weak",)
+    views: tuple[View, ...] = ("weak",)
     privileged: tuple[str, ...] = ()
     feature_stage: int | None = None
     lr_multiplier: float = 1.0

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from noisybench.errors import TrainingError, UserError
-from noisybench.training.batch import VIEWS, BatchPlan, probabilities_in_float32
+from noisybench.training.batch import BatchPlan, probabilities_in_float32
 from noisybench.training.mitigation import BatchLoss, Mitigation, Requirements, public_name
 from noisybench.training.roles import (
     Decoder,
@@ -26,6 +26,7 @@ from noisybench.training.roles import (
     StepCallback,
 )
 from noisybench.training.training_set import TrainingSet
+from noisybench.training.views import sorted_views, view_problems
 
 if TYPE_CHECKING:
     from noisybench.training.learner import Learner
@@ -123,12 +124,13 @@ class Stack:
         """
         return [mitigation for mitigation in self.mitigations if isinstance(mitigation, role)]
 
-    def check(self, tasks: Sequence[str], available: Sequence[str]) -> list[str]:
+    def check(self, tasks: Sequence[str], available: Sequence[str], views: Sequence[str]) -> list[str]:
         """Return the reasons why this stack cannot run in a setting.
 
         Args:
             tasks: the task, and another one with which it is compatible; every mitigation must support one of them.
             available: names of the privileged information that the setting offers.
+            views: names of the views that the task draws; ``policy`` for views with parameters.
         """
         problems = []
         for mitigation in self.mitigations:
@@ -142,6 +144,10 @@ class Stack:
                 f"{', '.join(available) or 'none'}); choose another noise model, or parameters that estimate it"
                 for info in mitigation.requirements.privileged
                 if info not in available
+            ]
+            problems += [
+                f"mitigations.{name}: {problem}; choose another mitigation or other parameters"
+                for problem in view_problems(mitigation.requirements.views, views)
             ]
         return problems
 
@@ -279,17 +285,16 @@ def of_targets(probabilities: Tensor, targets: Tensor) -> Tensor:
 def combined_requirements(parts: Sequence[Requirements]) -> Requirements:
     """Return the requirements that satisfy all parts.
 
-    >>> combined_requirements([Requirements(networks=2), Requirements(views=("weak", "strong"))]).views
-    ('weak', 'strong')
+    >>> combined_requirements([Requirements(networks=2), Requirements(views=("weak_2",))]).views
+    ('weak', 'weak_2')
     """
-    # The result lists views in the order of `VIEWS`, whatever the order of the mitigations.
-    views = {view for part in parts for view in part.views} | {"weak"}
     states = [part.distributed_state for part in parts]
     return Requirements(
         networks=max((part.networks for part in parts), default=1),
         ensemble=next((part.ensemble for part in parts if part.ensemble), None),
         deployed=next((part.deployed for part in parts if part.deployed), None),
-        views=tuple(view for view in VIEWS if view in views),
+        # In an order that does not depend on that of the mitigations.
+        views=sorted_views(view for part in parts for view in part.views),
         privileged=tuple(sorted({info for part in parts for info in part.privileged})),
         feature_stage=next((part.feature_stage for part in parts if part.feature_stage is not None), None),
         lr_multiplier=math.prod(part.lr_multiplier for part in parts),

@@ -28,11 +28,13 @@ class TaskContract(Deployable, Predictions, abc.ABC):
     Attributes:
         evaluator: class that scores the task's runs against clean labels.
         compatible_with: name of another task whose datasets, noise models and mitigations this task supports as well.
+        views: names of the views that the task draws; ``policy`` for views with parameters.
         supports_ddp: True if several devices can share the batches of a run: views are tensors with one row per input.
     """
 
     evaluator: ClassVar[type[Evaluator]]
     compatible_with: ClassVar[str | None] = None
+    views: ClassVar[tuple[str, ...]] = ("weak",)
     supports_ddp: ClassVar[bool] = False
 
     budget: Budget

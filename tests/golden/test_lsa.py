@@ -31,7 +31,7 @@ def test_loss_gradient_statistics_and_pseudo_labels_are_the_authors(case: int, m
         "flags": flags[None], "weights": torch.where(flags, GOLDEN.tensor("weights"), 1.0)[None],
         "pseudo_labels": torch.eye(CLASSES)[observed][None],
     }  # fmt: skip
-    views = dict(zip(("weak", "weak_2", "strong", "contrastive"), GOLDEN.tensor("views"), strict=True))
+    views = dict(zip(("weak", "weak_2", mitigation.strong_view, "contrastive"), GOLDEN.tensor("views"), strict=True))
     partner = GOLDEN.tensor("partner")[case]
     monkeypatch.setattr(torch, "randperm", lambda *_, **__: partner)
     task = learner(network, epoch, float(GOLDEN["mix_weight"][case]))

@@ -16,6 +16,7 @@ from noisybench.mitigations.dividemix import DivideMix
 from noisybench.training.mitigation import Requirements
 from noisybench.training.optimizers import OptimizerSettings
 from noisybench.training.phases import Phase
+from noisybench.training.views import PolicyView
 
 NOISE = {"noise_u": OptimizerSettings(10.0), "noise_v": OptimizerSettings(10.0)}
 REVISION = {"optimizer": "adam", "learning_rate": 5e-7, "lr_schedule": "constant"}
@@ -27,9 +28,9 @@ NEEDED: dict[str, dict[str, Any]] = {
     "deployed": {"elr_plus": 2},
     "views": {
         "dividemix": ("weak", "weak_2"),
-        "lsa": ("weak", "weak_2", "strong", "contrastive"),
+        "lsa": ("weak", "weak_2", PolicyView("rand_augment", num_ops=1, magnitude=4, crop="resized"), "contrastive"),
         "pls": ("weak", "weak_2", "contrastive"),
-        "sop_plus": ("weak", "strong"),
+        "sop_plus": ("weak", PolicyView("auto_augment_cifar10", cutout=(0.5, 0.5))),
     },
     "privileged": {
         "oracle_pruning": ("label_status",),

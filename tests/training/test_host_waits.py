@@ -109,13 +109,13 @@ def counted_epoch(mitigation: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Hos
 
 
 CHOICES = {"lift_fresh": 2}
-"""The operations of the strong view, drawn on the host and copied without a wait."""
+"""One operation of a view, drawn on the host and copied without a wait."""
 
 EXAMPLES = {"_unique2": 1, "_local_scalar_dense": 1}
 """A search for the examples of a batch, of which some are left out as a whole."""
 
 KNOWN = {
-    "lsa 0": CHOICES, "lsa 1": CHOICES, "lsa 2": CHOICES, "sop_plus 0": CHOICES, "trimmed_loss 0": EXAMPLES,
+    "lsa 0": CHOICES, "lsa 1": CHOICES, "lsa 2": CHOICES, "sop_plus 0": {"lift_fresh": 4}, "trimmed_loss 0": EXAMPLES,
     "co_teaching 1": {name: 2 * count for name, count in EXAMPLES.items()},
 }  # fmt: skip
 """Operators per step of the stacks that have some."""
@@ -137,7 +137,7 @@ def test_no_step_makes_the_host_wait(case: str, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.fast
-@pytest.mark.parametrize(("case", "most"), [("cross_entropy 0", 10), ("pls 0", 110), ("lsa 0", 270)])
+@pytest.mark.parametrize(("case", "most"), [("cross_entropy 0", 10), ("pls 0", 110), ("lsa 0", 275)])
 def test_few_operators_of_a_forward_pass_are_launched_outside_of_graphs(
     case: str, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
