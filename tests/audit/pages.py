@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Locator, Page
 
 EVIL = '</script><img src=x onerror="alert(1)"><script>alert(2)</script>'
 
 
-def names(page: Page) -> list[str]:
-    return page.locator(".card .name").all_inner_texts()
+def names(page: Page) -> Locator:
+    return page.locator(".card .name")
 
 
 def downloaded(page: Page, columns: Sequence[str]) -> list[dict[str, str]]:

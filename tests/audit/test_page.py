@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from noisybench.audit import page as audit_page
 from noisybench.audit.findings import AuditResult, analyze
@@ -85,7 +85,7 @@ def test_tiles_and_histogram_sum_up_the_audit(browser: Browser, report: str) -> 
         assert sum(int(re.match(r"\d+", bar)[0]) for bar in bars) == SIZE
         suspects = page.locator("#histogram rect.suspect title").all_text_contents()
         assert sum(int(re.match(r"\d+", bar)[0]) for bar in suspects) == 32
-        assert page.get_by_text("a line").is_visible()
+        expect(page.get_by_text("a line")).to_be_visible()
 
 
 def test_the_page_says_why_there_is_no_estimate(browser: Browser, tmp_path: Path) -> None:
@@ -93,9 +93,11 @@ def test_the_page_says_why_there_is_no_estimate(browser: Browser, tmp_path: Path
     unable = analyze(data.observed, AuditSignals(np.full((SIZE, 4), 0.25), None, None))
     with watched(browser) as page:
         page.goto(written(tmp_path, data, unable))
-        assert page.locator(".tiles").get_by_text("no estimate").is_visible()
-        assert "the models have not learned the classes" in page.locator("p.warning").inner_text()
-        assert page.locator("table.matrix").count() == 0
+        expect(page.locator(".tiles").get_by_text("no estimate")).to_be_visible()
+        expect(page.locator("p.warning")).to_contain_text(
+            "the models have not learned the classes", use_inner_text=True
+        )
+        expect(page.locator("table.matrix")).to_have_count(0)
 
 
 def test_labels_are_filtered_and_sorted(browser: Browser, report: str) -> None:
@@ -103,20 +105,25 @@ def test_labels_are_filtered_and_sorted(browser: Browser, report: str) -> None:
     expected = [data.files[row] for row in result.suspects]
     with watched(browser) as page:
         page.goto(report)
-        assert names(page) == expected, "the most suspicious first"
+        expect(names(page), "the most suspicious first").to_have_text(expected, use_inner_text=True)
         page.locator("#sort").select_option("name")
-        assert names(page) == sorted(expected, key=lambda name: (name[0] != "=", name)), "signs before digits"
+        expect(names(page), "signs before digits").to_have_text(
+            sorted(expected, key=lambda name: (name[0] != "=", name)), use_inner_text=True
+        )
         page.locator("#sort").select_option("rank")
         page.locator("#pair").select_option(label="dog → cat (8)")
-        assert names(page) == [name for name in expected if int(name.lstrip("=")[:3]) % 4 == 0]
+        expect(names(page)).to_have_text(
+            [name for name in expected if int(name.lstrip("=")[:3]) % 4 == 0], use_inner_text=True
+        )
         page.locator("#pair").select_option("any")
         page.locator("#split").select_option(label="test")
-        assert {int(name.lstrip("=")[:3]) >= 120 for name in names(page)} == {True}
-        assert page.locator("#shown").inner_text() == "8 of 32 labels"
+        in_test = [name for name in expected if int(name.lstrip("=")[:3]) >= 120]
+        expect(names(page)).to_have_text(in_test, use_inner_text=True)
+        expect(page.locator("#shown")).to_have_text("8 of 32 labels", use_inner_text=True)
         page.locator("#find").fill("155 PNG")
-        assert names(page) == ["155,é.png"]
+        expect(names(page)).to_have_text(["155,é.png"], use_inner_text=True)
         page.locator("#find").fill("nothing")
-        assert page.locator("#dock").is_hidden()
+        expect(page.locator("#dock")).to_be_hidden()
         page.keyboard.press("a")
         page.locator("#find").fill("")
         page.locator("#split").select_option("any")
@@ -124,10 +131,10 @@ def test_labels_are_filtered_and_sorted(browser: Browser, report: str) -> None:
         found = [data.files[row] for row in result.suspects if row in flagged]
         assert 16 <= len(found) < 32
         page.locator("#detector").select_option(label=f"neighbors ({len(found)})")
-        assert names(page) == found
+        expect(names(page)).to_have_text(found, use_inner_text=True)
         page.locator("#detector").select_option(label="all detectors")
-        assert names(page) == found, "the other detector flags all of them"
-        assert page.locator(".mark span").count() == 0, "typing in a field decides nothing"
+        expect(names(page), "the other detector flags all of them").to_have_text(found, use_inner_text=True)
+        expect(page.locator(".mark span"), "typing in a field decides nothing").to_have_count(0)
 
 
 def test_labels_are_decided_by_keyboard(browser: Browser, report: str) -> None:
@@ -136,28 +143,28 @@ def test_labels_are_decided_by_keyboard(browser: Browser, report: str) -> None:
     with watched(browser) as page:
         page.goto(report)
         page.keyboard.press("a")
-        assert page.evaluate("document.activeElement.dataset.position") == "1", "the next label is current"
+        expect(page.locator(".card[data-position='1']"), "the next label is current").to_be_focused()
         page.keyboard.press("k")
         page.keyboard.press("x")
         page.keyboard.press("u")
         page.keyboard.press("r")
-        assert page.evaluate("document.activeElement.id") == "typed"
+        expect(page.locator("#typed")).to_be_focused()
         page.keyboard.type("sum")
-        assert page.locator("#matches [role=option]").all_inner_texts() == [CLASSES[2]]
+        expect(page.locator("#matches [role=option]")).to_have_text([CLASSES[2]], use_inner_text=True)
         page.locator("#typed").fill("zzz")
-        assert page.get_by_text("No class has this in its name.").is_visible()
+        expect(page.get_by_text("No class has this in its name.")).to_be_visible()
         page.keyboard.press("Escape")
-        assert page.evaluate("document.activeElement.dataset.position") == "4", "the focus returns"
+        expect(page.locator(".card[data-position='4']"), "the focus returns").to_be_focused()
         page.keyboard.press("r")
         other = next(number for number in range(4) if number not in (data.observed[rows[4]], result.suggested[rows[4]]))
         for _ in range(other):
             page.keyboard.press("ArrowDown")
         page.keyboard.press("Enter")
-        assert page.locator("#decided").inner_text() == "5 of 32"
+        expect(page.locator("#decided")).to_have_text("5 of 32", use_inner_text=True)
         page.keyboard.press("a")
         page.keyboard.press("z")
         page.keyboard.press("z")
-        assert page.locator("#decided").inner_text() == "4 of 32"
+        expect(page.locator("#decided")).to_have_text("4 of 32", use_inner_text=True)
         page.keyboard.press("r")
         page.locator("#matches [role=option]").nth(other).click()
         found = downloaded(page)
@@ -192,23 +199,23 @@ def test_arrows_move_between_rows_and_shortcuts_can_be_switched_off(browser: Bro
         )["x"]
         page.keyboard.press("ArrowUp")
         page.keyboard.press("ArrowRight")
-        assert page.locator(".card").nth(1).get_attribute("aria-current") == "true"
+        expect(page.locator(".card").nth(1)).to_have_attribute("aria-current", "true")
         page.locator("#shortcuts").uncheck()
         page.keyboard.press("a")
-        assert page.locator("#decided").inner_text() == "0 of 32"
+        expect(page.locator("#decided")).to_have_text("0 of 32", use_inner_text=True)
 
 
 def test_a_label_that_leaves_the_filtered_list_hands_its_place_to_the_next(browser: Browser, report: str) -> None:
     with watched(browser) as page:
         page.goto(report)
-        before = names(page)
+        before = names(page).all_inner_texts()
         page.locator("#decision").select_option("none")
         page.locator(".card").nth(2).focus()
         page.keyboard.press("x")
-        assert names(page) == [*before[:2], *before[3:]]
-        assert page.locator(".card[aria-current] .name").inner_text() == before[3]
+        expect(names(page)).to_have_text([*before[:2], *before[3:]], use_inner_text=True)
+        expect(page.locator(".card[aria-current] .name")).to_have_text(before[3], use_inner_text=True)
         page.keyboard.press("z")
-        assert names(page) == before
+        expect(names(page)).to_have_text(before, use_inner_text=True)
 
 
 def test_the_larger_picture_opens_and_returns_the_focus(browser: Browser, report: str) -> None:
@@ -216,16 +223,18 @@ def test_the_larger_picture_opens_and_returns_the_focus(browser: Browser, report
         page.goto(report)
         page.locator(".card").nth(3).press("Enter")
         picture = page.locator("#picture img")
-        assert picture.evaluate("image => image.complete && image.naturalWidth") == 8
+        expect(picture).to_have_js_property("naturalWidth", 8)
         assert (picture.bounding_box() or {})["width"] > 300
-        assert page.locator("#larger-title").inner_text().startswith("4 of 32")
+        expect(page.locator("#larger-title")).to_have_text(re.compile("^4 of 32"), use_inner_text=True)
         page.keyboard.press("x")
-        assert page.locator("#larger-title").inner_text().startswith("5 of 32"), "the next one, in the same dialog"
-        assert "exclude" in page.locator("#larger-message").inner_text()
+        expect(page.locator("#larger-title"), "the next one, in the same dialog").to_have_text(
+            re.compile("^5 of 32"), use_inner_text=True
+        )
+        expect(page.locator("#larger-message")).to_contain_text("exclude", use_inner_text=True)
         page.keyboard.press("Escape")
-        assert page.locator("#larger").is_hidden()
+        expect(page.locator("#larger")).to_be_hidden()
         page.locator(".card[data-position='4']:focus").wait_for()
-        assert page.locator(".card").nth(3).locator(".mark").inner_text() == "exclude"
+        expect(page.locator(".card").nth(3).locator(".mark")).to_have_text("exclude", use_inner_text=True)
 
 
 def test_decisions_outlive_a_reload_and_stay_with_their_audit(browser: Browser, report: str, tmp_path: Path) -> None:
@@ -236,10 +245,10 @@ def test_decisions_outlive_a_reload_and_stay_with_their_audit(browser: Browser, 
     page.keyboard.press("a")
     page.keyboard.press("x")
     page.reload()
-    assert page.locator("#decided").inner_text() == "2 of 32"
+    expect(page.locator("#decided")).to_have_text("2 of 32", use_inner_text=True)
     second.locator("#decided", has_text="2 of 32").wait_for()
     second.goto(written(tmp_path, *audited(("cat", "dog", "cow", "pig"))))
-    assert second.locator("#decided").inner_text() == "0 of 32"
+    expect(second.locator("#decided")).to_have_text("0 of 32", use_inner_text=True)
     context.close()
 
 
@@ -254,7 +263,9 @@ def test_the_page_works_where_the_browser_refuses_to_store(browser: Browser, rep
     with watched(browser) as page:
         page.add_init_script(f"Object.defineProperties(window, Object.getOwnPropertyDescriptors({{ {refusal} }}))")
         page.goto(report)
-        assert "This browser does not store decisions" in page.locator("#storage.warning").inner_text()
+        expect(page.locator("#storage.warning")).to_contain_text(
+            "This browser does not store decisions", use_inner_text=True
+        )
         page.keyboard.press("a")
         page.keyboard.press("x")
         assert len(downloaded(page)) == 2
@@ -316,7 +327,7 @@ def test_a_table_with_an_error_changes_nothing(browser: Browser, report: str) ->
             shown = load(page, "index,decision,new_label\n" + line.format(index=data.index[row], label="dog"))
             assert "was not loaded, and nothing has changed" in shown
             assert message in shown
-            assert page.locator("#decided").inner_text() == "0 of 32"
+            expect(page.locator("#decided")).to_have_text("0 of 32", use_inner_text=True)
         shown = load(page, f"index,decision,new_label\n{data.index[row]},accept,\n")
         assert shown == "mine.csv: 1 decision loaded."
 
@@ -352,8 +363,9 @@ def test_names_are_shown_and_never_executed(browser: Browser, tmp_path: Path) ->
     address = written(tmp_path, hostile, result)
     with watched(browser) as page:
         page.goto(address)
-        assert set(names(page)) == {EVIL}
-        assert page.locator("h1").inner_text() == f"Audit of {EVIL}"
+        expect(names(page).first).to_be_visible()
+        assert {*names(page).all_inner_texts()} == {EVIL}
+        expect(page.locator("h1")).to_have_text(f"Audit of {EVIL}", use_inner_text=True)
         page.keyboard.press("Enter")
         assert page.evaluate("[...document.images].every(image => image.src.startsWith('data:'))")
     file = tmp_path / "report.html"
@@ -372,11 +384,11 @@ def test_examples_without_pictures_are_rows_of_text(browser: Browser, tmp_path: 
     data, result = audited(spec=FEATURES, images=features, files=texts, in_test=None)
     with watched(browser) as page:
         page.goto(written(tmp_path, data, result))
-        assert page.locator("img").count() == 0
-        assert page.locator("#splits").is_hidden()
-        assert names(page) == [texts[row] for row in result.suspects]
+        expect(page.locator("img")).to_have_count(0)
+        expect(page.locator("#splits")).to_be_hidden()
+        expect(names(page)).to_have_text([texts[row] for row in result.suspects], use_inner_text=True)
         page.locator(".card").first.click()
-        assert page.locator("#picture p").inner_text() == texts[result.suspects[0]]
+        expect(page.locator("#picture p")).to_have_text(texts[result.suspects[0]], use_inner_text=True)
 
 
 def test_the_page_is_bounded_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -414,8 +426,8 @@ def test_an_audit_without_suspects_says_so(browser: Browser, tmp_path: Path) -> 
     assert result.num_suspects == 0
     with watched(browser) as page:
         page.goto(written(tmp_path, data, result))
-        assert page.get_by_text("No label is suspicious").is_visible()
-        assert page.locator("#tool").is_hidden()
+        expect(page.get_by_text("No label is suspicious")).to_be_visible()
+        expect(page.locator("#tool")).to_be_hidden()
 
 
 def test_paper_shows_the_labels_and_no_tools(browser: Browser, report: str) -> None:
@@ -425,9 +437,9 @@ def test_paper_shows_the_labels_and_no_tools(browser: Browser, report: str) -> N
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)", (
             "paper is white"
         )
-        assert page.locator(".card").first.is_visible()
+        expect(page.locator(".card").first).to_be_visible()
         for hidden in ("nav", "#dock", "#download", ".keys"):
-            assert page.locator(hidden).is_hidden(), hidden
+            expect(page.locator(hidden), hidden).to_be_hidden()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -442,7 +454,7 @@ def test_the_page_has_no_accessibility_violation(browser: Browser, report: str, 
             for key in keys:
                 page.keyboard.press(key)
             assert violations(page) == []
-        assert page.locator("#chooser").is_visible()
+        expect(page.locator("#chooser")).to_be_visible()
         running = "document.getAnimations().length"
         assert page.evaluate(running) == 0, "nothing moves"
 

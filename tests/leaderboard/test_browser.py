@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 from werkzeug.serving import make_server
 
 from noisybench.leaderboard.board import Board, BoardCache, build_board
@@ -33,33 +33,34 @@ from tests.tracking_server import wait_for
 BOARDS = "#view=boards"
 
 
-def stacks(page: Page) -> list[str]:
-    return [each.strip() for each in page.locator("tbody#body tr.row td.stack").all_inner_texts()]
+def stacks(page: Page) -> Locator:
+    return page.locator("tbody#body tr.row td.stack")
 
 
 def test_the_page_sorts_and_filters(browser: Browser, site: str) -> None:
     with watched(browser) as page:
         page.goto(site + BOARDS)
-        assert stacks(page) == ["gce", "elr", "co_teaching", "cross_entropy", EVIL]
-        assert page.locator("th[aria-sort=ascending]").inner_text() == "rank"
+        expect(stacks(page)).to_have_text(["gce", "elr", "co_teaching", "cross_entropy", EVIL], use_inner_text=True)
+        expect(page.locator("th[aria-sort=ascending]")).to_have_text("rank", use_inner_text=True)
         page.get_by_role("button", name="time (s)").click()
-        assert stacks(page)[-1] == "elr"
+        expect(stacks(page).last).to_have_text("elr", use_inner_text=True)
         page.get_by_role("button", name="time (s)").press("Enter")
-        assert stacks(page)[0] == "elr", "the keyboard sorts as well, and the button keeps the focus"
+        expect(stacks(page).first, "the keyboard sorts as well").to_have_text("elr", use_inner_text=True)
         page.get_by_role("button", name="stack", exact=True).click()
-        assert stacks(page)[1:3] == ["co_teaching", "cross_entropy"]
+        for place, stack in ((1, "co_teaching"), (2, "cross_entropy")):
+            expect(stacks(page).nth(place)).to_have_text(stack, use_inner_text=True)
         page.get_by_text("Filter methods").click()
         page.locator("#stack").fill("co_")
-        assert stacks(page) == ["co_teaching"]
-        assert page.locator("#shown").inner_text() == "1 of 5 stacks"
+        expect(stacks(page)).to_have_text(["co_teaching"], use_inner_text=True)
+        expect(page.locator("#shown")).to_have_text("1 of 5 stacks", use_inner_text=True)
         page.locator("#stack").fill("")
         page.locator("#privileged").select_option("none")
-        assert "co_teaching" not in stacks(page)
+        expect(stacks(page)).to_have_text([EVIL, "cross_entropy", "elr", "gce"], use_inner_text=True)
         page.locator("#privileged").select_option("any")
         page.locator("#seeds").fill("3")
-        assert EVIL not in stacks(page)
+        expect(stacks(page)).to_have_text(["co_teaching", "cross_entropy", "elr", "gce"], use_inner_text=True)
         page.locator("#cost").fill("5")
-        assert "elr" not in stacks(page)
+        expect(stacks(page)).to_have_text(["co_teaching", "cross_entropy", "gce"], use_inner_text=True)
 
 
 def test_settings_and_rules_are_chosen_and_linked_to(browser: Browser, site: str) -> None:
@@ -68,17 +69,17 @@ def test_settings_and_rules_are_chosen_and_linked_to(browser: Browser, site: str
         first = page.locator("#about").inner_text()
         boards = page.locator("#view-boards")
         boards.locator("[data-facet=rate]").select_option("60 %")
-        assert page.locator("#settings option").all_inner_texts() == ["digits · pair_flip 60 %"]
+        expect(page.locator("#settings option")).to_have_text(["digits · pair_flip 60 %"], use_inner_text=True)
         boards.locator("select.rule").select_option("noisy_val")
-        assert page.locator("#about").inner_text() != first
-        assert page.locator("#footnote code").inner_text() == "noisy_val"
+        expect(page.locator("#about")).not_to_have_text(first, use_inner_text=True)
+        expect(page.locator("#footnote code")).to_have_text("noisy_val", use_inner_text=True)
         with watched(browser) as second:
             second.goto(page.url)
-            assert second.locator("#about").inner_text() == page.locator("#about").inner_text()
-            assert second.locator("#view-boards select.rule").input_value() == "noisy_val"
-            assert second.locator("#view-boards [data-facet=rate]").input_value() == "60 %"
+            expect(second.locator("#about")).to_have_text(page.locator("#about").inner_text(), use_inner_text=True)
+            expect(second.locator("#view-boards select.rule")).to_have_value("noisy_val")
+            expect(second.locator("#view-boards [data-facet=rate]")).to_have_value("60 %")
         boards.get_by_role("button", name="Show all").click()
-        assert page.locator("#settings option").count() == 3
+        expect(page.locator("#settings option")).to_have_count(3)
 
 
 def test_everything_is_drawn(browser: Browser, site: str) -> None:
@@ -90,9 +91,9 @@ def test_everything_is_drawn(browser: Browser, site: str) -> None:
             "(ROC curve)",
         ):  # fmt: skip
             assert any(wanted in each for each in titles), wanted
-        assert "minus elr" in page.locator("#pair").inner_text()
+        expect(page.locator("#pair")).to_contain_text("minus elr", use_inner_text=True)
         page.locator("#second").select_option(label="cross_entropy")
-        assert "The difference is significant." in page.locator("#pair").inner_text()
+        expect(page.locator("#pair")).to_contain_text("The difference is significant.", use_inner_text=True)
         page.get_by_role("link", name="Across settings").click()
         expect(page.locator("#view-across")).to_contain_text("3 settings, by last")
         expect(page.locator("#view-across svg")).to_have_count(1)
@@ -108,7 +109,7 @@ def test_everything_is_drawn(browser: Browser, site: str) -> None:
         page.get_by_role("link", name="Guide").click()
         page.get_by_text("This is selection on the test split").wait_for()
         page.get_by_role("link", name="Excluded runs").click()
-        assert page.get_by_text("No run is excluded.").is_visible()
+        expect(page.get_by_text("No run is excluded.")).to_be_visible()
 
 
 def test_marks_and_long_names_can_be_distinguished(browser: Browser, tmp_path: Path) -> None:
@@ -137,10 +138,10 @@ def test_runs_of_a_stack_open_by_the_keyboard(browser: Browser, site: str) -> No
         page.goto(site + BOARDS)
         button = page.locator("td.stack button").first
         button.press("Enter")
-        assert page.locator("tr.runs div").count() == 3
-        assert page.locator("tr.runs div a").count() == 0, "without MLflow beside it there is nothing to link to"
+        expect(page.locator("tr.runs div")).to_have_count(3)
+        expect(page.locator("tr.runs div a"), "without MLflow beside it there is nothing to link to").to_have_count(0)
         button.press("Enter")
-        assert page.locator("tr.runs").count() == 0
+        expect(page.locator("tr.runs")).to_have_count(0)
 
 
 def test_the_page_names_the_code_and_shows_warnings(browser: Browser, tmp_path: Path) -> None:
@@ -154,14 +155,19 @@ def test_the_page_names_the_code_and_shows_warnings(browser: Browser, tmp_path: 
     with watched(browser) as page:
         page.goto(file.as_uri() + BOARDS)
         page.locator("#warnings summary").click()
+        expect(page.locator("#warnings p.note").first).to_be_visible()
         notes = page.locator("#warnings p.note").all_inner_texts()
         assert notes[0] == "joined by equivalence engine aaaaaaaa = bbbbbbbb (1 run compared, bit-identical)"
         assert notes[1].startswith("same settings, other code: 3 runs of elr, version 0 (engine aaaaaaaa -> bbbbbbbb)")
-        assert page.locator("#warnings p.warning").get_by_text("gce: <b>schedule incomplete</b> (1 run)").is_visible()
-        assert page.locator("td.stack .flag").get_attribute("title") == "gce: <b>schedule incomplete</b> (1 run)"
-        assert re.search(r"Code [0-9a-f]{16} \(version 0\)\.", page.locator("#about").inner_text())
+        expect(
+            page.locator("#warnings p.warning").get_by_text("gce: <b>schedule incomplete</b> (1 run)")
+        ).to_be_visible()
+        expect(page.locator("td.stack .flag")).to_have_attribute("title", "gce: <b>schedule incomplete</b> (1 run)")
+        expect(page.locator("#about")).to_contain_text(
+            re.compile(r"Code [0-9a-f]{16} \(version 0\)\."), use_inner_text=True
+        )
         page.locator("td.stack button", has_text="gce").click()
-        assert page.locator("tr.runs div.warning").count() == 1
+        expect(page.locator("tr.runs div.warning")).to_have_count(1)
         lines = page.locator("tr.runs div:not(.warning)").all_inner_texts()
         assert len(lines) == 3
         assert sum("code" in line for line in lines) == 2, "runs of the other code that the row joins"
@@ -174,14 +180,14 @@ def test_light_dark_and_a_phone(browser: Browser, site: str) -> None:
         back = "getComputedStyle(document.body).backgroundColor"
         light = page.evaluate(back)
         page.locator("#theme").click()
-        assert page.evaluate(back) != light
+        expect(page.locator("body")).not_to_have_css("background-color", light)
 
 
 def test_what_runs_say_is_shown_and_never_executed(browser: Browser, site: str) -> None:
     with watched(browser) as page:
         page.goto(site + BOARDS)
-        assert EVIL in stacks(page)
-        assert page.locator("img").count() == 0
+        expect(stacks(page).filter(has_text=EVIL)).to_have_count(1)
+        expect(page.locator("img")).to_have_count(0)
 
 
 def test_names_of_properties_of_all_objects_are_names_like_others(browser: Browser, tmp_path: Path) -> None:
@@ -190,11 +196,11 @@ def test_names_of_properties_of_all_objects_are_names_like_others(browser: Brows
     (tmp_path / "index.html").write_text(to_html(board), encoding="utf-8")
     with watched(browser) as page:
         page.goto((tmp_path / "index.html").as_uri())
-        assert page.locator(".matrix tbody th span").all_inner_texts() == names
-        assert page.locator(".matrix small").count() == 0, "none has privileged information"
+        expect(page.locator(".matrix tbody th span")).to_have_text(names, use_inner_text=True)
+        expect(page.locator(".matrix small"), "none has privileged information").to_have_count(0)
         page.goto((tmp_path / "index.html").as_uri() + BOARDS)
-        assert stacks(page) == names
-        assert page.locator("figure svg").count() >= 2
+        expect(stacks(page)).to_have_text(names, use_inner_text=True)
+        expect(page.locator("figure svg").nth(1)).to_be_attached()
 
 
 def test_a_script_that_got_into_the_page_would_not_run(browser: Browser, tmp_path: Path) -> None:
@@ -223,11 +229,11 @@ def test_a_visitor_sees_that_the_board_is_being_computed(browser: Browser, store
     try:
         with watched(browser) as page:
             page.goto(f"http://127.0.0.1:{server.port}/leaderboard#view=boards&rule=last10")
-            assert page.get_by_role("status").is_visible()
-            assert page.locator("tr.row").count() == 0
+            expect(page.get_by_role("status")).to_be_visible()
+            expect(page.locator("tr.row")).to_have_count(0)
             computed.set()
             page.locator("tr.row").first.wait_for(timeout=10_000)
-            assert page.locator("#view-boards select.rule").input_value() == "last10", "what the address says is kept"
+            expect(page.locator("#view-boards select.rule"), "what the address says is kept").to_have_value("last10")
     finally:
         computed.set()
         server.shutdown()
@@ -252,9 +258,10 @@ def test_the_page_beside_mlflow(browser: Browser, store: Store) -> None:
         with watched(browser) as page:
             page.goto(f"{address}/leaderboard{BOARDS}")
             page.locator("tr.row").first.wait_for()
-            assert set(stacks(page)) == {"cross_entropy", "gce"}
+            expect(stacks(page)).to_have_count(2)
+            assert {*stacks(page).all_inner_texts()} == {"cross_entropy", "gce"}
             page.get_by_role("link", name="Excluded runs").click()
-            assert page.get_by_text("failed: <b>it broke</b>").is_visible()
+            expect(page.get_by_text("failed: <b>it broke</b>")).to_be_visible()
             page.get_by_role("link", name="Boards", exact=True).click()
             page.locator("td.stack button").first.click()
             link = page.locator("tr.runs div a").first

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from noisybench.leaderboard.page import to_html
 from tests.browser import watched
@@ -37,8 +38,8 @@ def tiles(page: Page) -> dict[str, str]:
 def test_the_page_opens_with_the_answer(browser: Browser, site: str) -> None:
     with watched(browser) as page:
         page.goto(site)
-        assert page.locator("nav [aria-current]").inner_text() == "Answer"
-        assert page.locator(".claim").inner_text() == "gce is best without privileged information"
+        expect(page.locator("nav [aria-current]")).to_have_text("Answer", use_inner_text=True)
+        expect(page.locator(".claim")).to_have_text("gce is best without privileged information", use_inner_text=True)
         facts = tiles(page)
         assert facts["Over cross-entropy"].startswith(f"{gain('gce', 'cross_entropy')} 95 % interval [")
         assert facts["Probability of being best"].startswith("above .99 separated from all 3 others")
@@ -62,7 +63,7 @@ def test_the_matrix_shows_scores_distances_ties_and_links(browser: Browser, site
         assert rows[1][6] == "3.0 ×"
         assert rows[4][3] == f"{mean_of(EVIL)[0]:.1f} ▾", "below cross-entropy"
         best = page.locator(".matrix tbody tr").first.locator("td.best.tied.heat-0")
-        assert best.count() == 3
+        expect(best).to_have_count(3)
         for place, stack in ((1, "elr"), (3, "cross_entropy")):
             gaps = [best - score for best, score in zip(mean_of("gce"), mean_of(stack), strict=True)]
             wanted = [sum(round(gap, 4) > limit for limit in (0.05, 1, 2, 5, 10, 20)) for gap in gaps]
@@ -77,10 +78,12 @@ def test_the_matrix_shows_scores_distances_ties_and_links(browser: Browser, site
         distance = f"{mean_of('gce')[1] - mean_of('co_teaching')[1]:.1f} points below the best"
         assert (link.get_attribute("aria-label") or "").endswith(distance)
         link.click()
-        assert page.locator("#settings option:checked").inner_text() == "digits · pair_flip 40 %"
-        assert page.locator("#verdict").inner_text() == "gce is best over 3 settings, by last. Answer"
+        expect(page.locator("#settings option:checked")).to_have_text("digits · pair_flip 40 %", use_inner_text=True)
+        expect(page.locator("#verdict")).to_have_text(
+            "gce is best over 3 settings, by last. Answer", use_inner_text=True
+        )
         page.go_back()
-        assert page.locator(".claim").is_visible()
+        expect(page.locator(".claim")).to_be_visible()
 
 
 def test_scores_that_look_equal_are_equally_bold(browser: Browser, tmp_path: Path) -> None:
@@ -103,7 +106,9 @@ def test_one_seed_names_no_best_method(browser: Browser, tmp_path: Path) -> None
     (tmp_path / "index.html").write_text(to_html(board_of([run for run in runs() if run.seed == 0])), encoding="utf-8")
     with watched(browser) as page:
         page.goto((tmp_path / "index.html").as_uri())
-        assert page.locator(".claim").inner_text() == "gce has the highest score, untested: too few seeds"
+        expect(page.locator(".claim")).to_have_text(
+            "gce has the highest score, untested: too few seeds", use_inner_text=True
+        )
         assert tiles(page)["Over cross-entropy"] == f"{gain('gce', 'cross_entropy', 1)} no interval: too few seeds"
         assert "Probability of being best" not in tiles(page)
 
@@ -115,10 +120,11 @@ def test_facets_leave_the_settings_that_have_their_values(browser: Browser, ship
         options = page.locator("#view-answer [data-facet=noise] option").all_inner_texts()
         assert "pair_flip (2)" in options
         page.locator("#view-answer [data-facet=noise]").select_option("pair_flip")
-        assert 0 < page.locator(".answer").count() < before
+        expect(page.locator(".answer")).not_to_have_count(before)
+        assert page.locator(".answer").count() in range(1, before)
         assert page.locator(".matrix").first.locator("th.setting").count() <= 3
         page.get_by_role("link", name="Boards").click()
-        assert page.locator("#settings option").count() == 2, "the filter holds in all views"
+        expect(page.locator("#settings option"), "the filter holds in all views").to_have_count(2)
 
 
 def test_every_choice_is_in_the_address(browser: Browser, site: str) -> None:
@@ -136,19 +142,19 @@ def test_every_choice_is_in_the_address(browser: Browser, site: str) -> None:
         assert "oracle gap" not in shown
         with watched(browser) as other:
             other.goto(page.url)
-            assert other.locator("#table").inner_text() == shown
-            assert other.locator("#pair").inner_text() == page.locator("#pair").inner_text()
-            assert other.locator("html").get_attribute("data-theme") == "dark"
-            assert other.locator("th[aria-sort]").inner_text() == "time (s)"
+            expect(other.locator("#table")).to_have_text(shown, use_inner_text=True)
+            expect(other.locator("#pair")).to_have_text(page.locator("#pair").inner_text(), use_inner_text=True)
+            expect(other.locator("html")).to_have_attribute("data-theme", "dark")
+            expect(other.locator("th[aria-sort]")).to_have_text("time (s)", use_inner_text=True)
 
 
 def test_the_keyboard_reaches_everything(browser: Browser, site: str) -> None:
     with watched(browser) as page:
         page.goto(site)
         page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+        expect(page.locator(":focus")).to_have_text("Skip to the content")
         page.keyboard.press("Enter")
-        assert page.evaluate("document.activeElement.id") == "views"
+        expect(page.locator("#views")).to_be_focused()
         reached, last = set(), f"{mean_of('gce')[2]:.1f}"
         for _ in range(40):
             page.keyboard.press("Tab")
@@ -161,7 +167,7 @@ def test_the_keyboard_reaches_everything(browser: Browser, site: str) -> None:
                 break
         assert reached >= {"SELECT", "SUMMARY", "A"}
         page.keyboard.press("Enter")
-        assert page.locator("#settings option:checked").inner_text() == "digits · pair_flip 60 %"
+        expect(page.locator("#settings option:checked")).to_have_text("digits · pair_flip 60 %", use_inner_text=True)
 
 
 def test_long_titles_of_settings_fit_on_a_phone(browser: Browser, shipped_site: str) -> None:
@@ -180,9 +186,10 @@ def test_a_phone_shows_the_answer_and_a_list_first(browser: Browser, site: str) 
         items = page.locator(".ranking li").all_inner_texts()
         assert items[0].split("\n")[0].startswith("gce")
         assert items[0].endswith("first or tied in 3 of 3 settings")
-        assert not page.locator("[data-facet]").first.is_visible(), "controls are folded"
-        assert not page.locator(".matrix").is_visible()
+        expect(page.locator("[data-facet]").first, "controls are folded").to_be_hidden()
+        expect(page.locator(".matrix")).to_be_hidden()
         page.goto(site + "#view=boards")
+        page.locator("#table").wait_for()
         assert page.locator("#table").bounding_box()["y"] < 400
 
 
@@ -192,7 +199,7 @@ def test_paper_has_every_column_of_every_view(browser: Browser, shipped_site: st
         views = page.locator("nav a").evaluate_all("links => links.map(link => link.dataset.view)")
         assert page.pdf(prefer_css_page_size=True).startswith(b"%PDF")
         page.emulate_media(media="print")
-        assert page.locator("nav").is_hidden()
+        expect(page.locator("nav")).to_be_hidden()
         for view in views:
             page.evaluate(f"location.hash = 'view={view}'")
             page.locator(f"#view-{view}").wait_for()
@@ -204,7 +211,7 @@ def test_paper_has_every_column_of_every_view(browser: Browser, shipped_site: st
             assert (view, lost) == (view, [])
             page.evaluate("dispatchEvent(new Event('afterprint'))")
         page.evaluate("location.hash = 'view=boards'")
-        assert page.get_by_role("heading", name="cifar10 · human · resnet18_cifar_stem, 20 epochs").is_visible()
+        expect(page.get_by_role("heading", name="cifar10 · human · resnet18_cifar_stem, 20 epochs")).to_be_visible()
 
 
 def test_the_page_says_what_it_is(browser: Browser, site: str) -> None:
@@ -212,4 +219,4 @@ def test_the_page_says_what_it_is(browser: Browser, site: str) -> None:
         page.goto(site)
         text = page.locator("footer").inner_text()
         assert "42 runs, 3 settings, 5 methods" in text
-        assert page.locator("link[rel=icon]").get_attribute("href").startswith("data:image/svg+xml")
+        expect(page.locator("link[rel=icon]")).to_have_attribute("href", re.compile(r"^data:image/svg\+xml"))

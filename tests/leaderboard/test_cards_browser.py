@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import Browser, Locator, Page
+import re
+
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser import watched
 
 
-def names(page: Page) -> list[str]:
-    return page.locator(".cards h3 a").all_inner_texts()
+def names(page: Page) -> Locator:
+    return page.locator(".cards h3 a")
 
 
 def search(page: Page) -> Locator:
@@ -18,29 +20,29 @@ def search(page: Page) -> Locator:
 def test_a_card_is_found_opened_and_left_with_the_keyboard(browser: Browser, shipped_site: str) -> None:
     with watched(browser) as page:
         page.goto(f"{shipped_site}#view=methods")
-        assert "elr" in names(page)
-        assert "adele" not in names(page), "no run of this board has it"
+        expect(names(page).get_by_text("elr", exact=True)).to_have_count(1)
+        expect(names(page).get_by_text("adele", exact=True), "no run of this board has it").to_have_count(0)
         search(page).focus()
         page.keyboard.type("pixel cleanlab")
-        assert names(page) == ["pixel_confident_learning"], "a search covers all cards"
-        assert "cards=pixel" in page.url, "the address has the search"
+        expect(names(page), "a search covers all cards").to_have_text(["pixel_confident_learning"], use_inner_text=True)
+        expect(page, "the address has the search").to_have_url(re.compile("cards=pixel"))
         search(page).fill("zzzz")
-        assert page.get_by_text("Nothing found.").is_visible()
+        expect(page.get_by_text("Nothing found.")).to_be_visible()
         search(page).fill("running average")
         page.locator(".cards").get_by_role("link", name="elr", exact=True).press("Enter")
-        assert page.locator(".card-name").inner_text() == "elr mitigation"
+        expect(page.locator(".card-name")).to_have_text("elr mitigation", use_inner_text=True)
         page.get_by_role("link", name="← All").press("Enter")
-        assert search(page).input_value() == "running average"
+        expect(search(page)).to_have_value("running average")
 
 
 def test_a_card_links_paper_code_and_settings(browser: Browser, shipped_site: str) -> None:
     with watched(browser) as page:
         page.goto(f"{shipped_site}#view=methods&card=elr")
         view = page.locator("#view-methods")
-        assert (
-            view.get_by_role("link", name="Liu et al. 2020").get_attribute("href") == "https://arxiv.org/abs/2007.00151"
+        expect(view.get_by_role("link", name="Liu et al. 2020")).to_have_attribute(
+            "href", "https://arxiv.org/abs/2007.00151"
         )
-        assert view.get_by_role("link", name="github.com/shengliu66/ELR").count() == 1
+        expect(view.get_by_role("link", name="github.com/shengliu66/ELR")).to_have_count(1)
         text = view.inner_text()
         for wanted in (
             "noisybench run digits mitigations=elr",
@@ -50,8 +52,8 @@ def test_a_card_links_paper_code_and_settings(browser: Browser, shipped_site: st
         ):
             assert wanted in text, wanted
         view.get_by_role("link", name="digits · pair_flip 40 %").first.click()
-        assert page.locator("#view-boards").is_visible()
-        assert "pair_flip" in page.locator("#view-boards").inner_text()
+        expect(page.locator("#view-boards")).to_be_visible()
+        expect(page.locator("#view-boards")).to_contain_text("pair_flip", use_inner_text=True)
 
 
 def test_lists_of_settings_agree_with_the_table_of_the_setting(browser: Browser, shipped_site: str) -> None:
@@ -59,10 +61,10 @@ def test_lists_of_settings_agree_with_the_table_of_the_setting(browser: Browser,
     with watched(browser) as page:
         page.goto(f"{shipped_site}#view=methods&card=gce")
         won = page.locator(".columns > div").first
-        assert won.locator("a").count() >= 1
+        expect(won.locator("a")).not_to_have_count(0)
         won.locator("a").first.click()
         row = page.locator("tr.row", has=page.locator("td.stack", has_text="gce"))
-        assert row.locator("td").first.inner_text() == "1"
+        expect(row.locator("td").first).to_have_text("1", use_inner_text=True)
 
 
 def test_entries_show_claim_verification_and_digest(browser: Browser, shipped_site: str) -> None:
@@ -78,21 +80,21 @@ def test_entries_show_claim_verification_and_digest(browser: Browser, shipped_si
         ):
             assert wanted in text, wanted
         entry.locator("summary").press("Enter")
-        assert entry.get_by_role("link").count() == 3
+        expect(entry.get_by_role("link")).to_have_count(3)
 
 
 def test_published_results_are_folded_until_they_are_measured(browser: Browser, shipped_site: str) -> None:
     with watched(browser) as page:
         page.goto(f"{shipped_site}#view=published")
         view = page.locator("#view-published")
-        assert view.locator("h2").first.inner_text() == "KlemenVovk/noisy-labels"
+        expect(view.locator("h2").first).to_have_text("KlemenVovk/noisy-labels", use_inner_text=True)
         first = view.locator("details").first
-        assert first.locator("tr").count() == 0, "hundreds of rows are drawn when they are asked for"
+        expect(first.locator("tr"), "hundreds of rows are drawn when they are asked for").to_have_count(0)
         first.locator("summary").press("Enter")
         count = int(first.locator("summary").inner_text().split()[0])
         first.locator("tbody tr").nth(count - 1).wait_for()
-        assert first.locator("tbody tr").count() == count
+        expect(first.locator("tbody tr")).to_have_count(count)
         search(page).fill("dividemix clothing1m")
-        assert all("match" in text for text in view.locator("summary").all_inner_texts())
+        expect(view.locator("summary").filter(has_not_text="match")).to_have_count(0)
         search(page).fill("zzzz")
-        assert view.get_by_text("Nothing found.").is_visible()
+        expect(view.get_by_text("Nothing found.")).to_be_visible()

@@ -9,7 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from playwright.sync_api import Browser, Download, Page
+from playwright.sync_api import Browser, Download, Page, expect
 
 from noisybench.leaderboard.board import build_board
 from noisybench.leaderboard.columns import TABLE, parse_columns
@@ -94,7 +94,7 @@ def test_an_export_has_the_rows_and_columns_that_were_chosen(
             dialog.get_by_role("button", name="Save file").click()
         assert content(saved.value).decode() == text
         assert saved.value.suggested_filename.endswith(".tex")
-        assert dialog.get_by_role("status").inner_text().startswith("Saved as ")
+        expect(dialog.get_by_role("status")).to_have_text(re.compile("^Saved as "), use_inner_text=True)
     (kept,) = [re.findall(r"^(.*) \\\\$", text, re.MULTILINE)]
     chosen = parse_columns("stack,last,seeds")
     assert kept[0] == " & ".join(column.title for column in chosen)
@@ -126,13 +126,13 @@ def test_every_table_and_figure_can_be_exported(browser: Browser, site: str) -> 
             page.wait_for_function("view => !document.getElementById(`view-${view}`).hidden", arg=view)
             section = page.locator(f"#view-{view}")
             buttons = section.get_by_role("button", name="Export table", include_hidden=True)
-            assert section.locator("table").count() == buttons.count(), view
+            expect(section.locator("table"), view).to_have_count(buttons.count())
             figures = section.locator("figure").count()
-            assert section.locator("button[aria-label^='Save'][aria-label$='SVG']").count() == figures, view
+            expect(section.locator("button[aria-label^='Save'][aria-label$='SVG']"), view).to_have_count(figures)
         page.goto(f"{site}#view=stress")
         head, *lines = csv.reader(io.StringIO(exported(page, "CSV", "table:visible")))
         assert head[0] == "stack"
-        assert len(lines) == page.locator("#view-stress tbody tr").count()
+        expect(page.locator("#view-stress tbody tr")).to_have_count(len(lines))
 
 
 def test_differences_are_numbers_in_a_csv_file(browser: Browser, site: str) -> None:
@@ -140,7 +140,7 @@ def test_differences_are_numbers_in_a_csv_file(browser: Browser, site: str) -> N
         page.goto(site)
         page.get_by_text("How sure is this?").first.click()
         table = page.locator("details[open]:has(summary:text-is('How sure is this?')) table").first
-        assert "−" in table.inner_text(), "on the page, with the minus sign of typography"
+        expect(table, "on the page, with the minus sign of typography").to_contain_text("−", use_inner_text=True)
         table.evaluate("table => { table.id = 'evidence'; }")
         head, *lines = csv.reader(io.StringIO(exported(page, "CSV", "#evidence")))
     place = next(number for number, title in enumerate(head) if title.startswith("points against"))
@@ -187,7 +187,7 @@ def test_values_are_read_by_the_keyboard(browser: Browser, site: str) -> None:
             page.keyboard.press("ArrowDown")
             read.append(readout.inner_text())
         page.keyboard.press("Escape")
-        assert readout.inner_text().strip() == ""
+        expect(readout).to_have_text("", use_inner_text=True)
     best = setting.rows[0].scores["last"]
     assert best is not None
     assert best.low is not None
@@ -204,15 +204,17 @@ def test_curves_are_read_along_and_across(browser: Browser, site: str) -> None:
         readout = figure.locator("output")
         page.keyboard.press("End")
         page.keyboard.press("End")
-        assert re.fullmatch(r"gce: [\d.]+ % \([\d.]+ % to [\d.]+ %\) at epoch 11", readout.inner_text())
+        expect(readout).to_have_text(
+            re.compile(r"^gce: [\d.]+ % \([\d.]+ % to [\d.]+ %\) at epoch 11$"), use_inner_text=True
+        )
         page.keyboard.press("ArrowDown")
-        assert readout.inner_text().startswith("elr: ")
+        expect(readout).to_have_text(re.compile("^elr: "), use_inner_text=True)
         page.keyboard.press("ArrowLeft")
-        assert readout.inner_text().endswith("at epoch 10")
-        assert figure.locator("g.faded").count() == 4
+        expect(readout).to_have_text(re.compile("at epoch 10$"), use_inner_text=True)
+        expect(figure.locator("g.faded")).to_have_count(4)
         page.mouse.move(0, 0)
         figure.locator("svg").blur()
-        assert figure.locator("g.faded").count() == 0
+        expect(figure.locator("g.faded")).to_have_count(0)
 
 
 def test_values_are_read_by_the_pointer(browser: Browser, site: str) -> None:
@@ -223,7 +225,7 @@ def test_values_are_read_by_the_pointer(browser: Browser, site: str) -> None:
         mark = figure.locator("svg g path").first.bounding_box()
         assert mark is not None
         page.mouse.move(mark["x"] + mark["width"] / 2, mark["y"] + mark["height"] / 2)
-        assert figure.locator("output").inner_text().startswith("gce: ")
+        expect(figure.locator("output")).to_have_text(re.compile("^gce: "), use_inner_text=True)
 
 
 def test_a_stack_has_one_color_wherever_it_is_drawn(browser: Browser, site: str) -> None:
@@ -233,8 +235,8 @@ def test_a_stack_has_one_color_wherever_it_is_drawn(browser: Browser, site: str)
             page.goto(site + BOARDS)
             page.locator("#settings").select_option(index=setting)
             row = page.locator("tr.row[data-stack=elr]")
-            assert row.locator(".swatch line").get_attribute("stroke") == color
-            assert page.locator("#plots g:has(text:text-is('elr')) path[fill]").last.get_attribute("stroke") == color
+            expect(row.locator(".swatch line")).to_have_attribute("stroke", color)
+            expect(page.locator("#plots g:has(text:text-is('elr')) path[fill]").last).to_have_attribute("stroke", color)
 
 
 def test_citations_are_bibtex(browser: Browser, setting_site: str) -> None:
@@ -243,7 +245,7 @@ def test_citations_are_bibtex(browser: Browser, setting_site: str) -> None:
         page.get_by_role("button", name="Cite", exact=True).click()
         dialog = page.get_by_role("dialog", name="Cite")
         text = dialog.get_by_label("Text", exact=True)
-        assert text.input_value().startswith("@software{noisybench,")
+        expect(text).to_have_value(re.compile(r"^@software\{noisybench,"))
         for box in dialog.get_by_role("checkbox").all():
             box.check()
         entries = re.findall(r"^@(\w+)\{([\w-]+),$", text.input_value(), re.MULTILINE)
@@ -276,6 +278,6 @@ def test_paper_shows_the_charts_without_their_tools(browser: Browser, site: str)
     with watched(browser) as page:
         page.goto(site + BOARDS)
         page.emulate_media(media="print", color_scheme="dark")
-        assert page.locator("#plots svg.chart").first.is_visible()
+        expect(page.locator("#plots svg.chart").first).to_be_visible()
         for hidden in (".tool", ".readout", ".tools"):
-            assert page.locator(f"#view-boards {hidden}").first.is_hidden(), hidden
+            expect(page.locator(f"#view-boards {hidden}").first, hidden).to_be_hidden()

@@ -20,7 +20,7 @@ import uuid
 from pathlib import Path
 
 import psutil
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from noisybench.leaderboard.board import BoardCache
 from noisybench.leaderboard.page import to_html
@@ -116,14 +116,14 @@ def test_a_large_store(store: Store, tmp_path: Path) -> None:
     with chromium() as browser:
         with watched(browser) as shown:
             shown.goto(file.as_uri())
-            assert shown.locator(".matrix tbody tr").count() == min(STACKS, RUNS // SEEDS)
+            expect(shown.locator(".matrix tbody tr")).to_have_count(min(STACKS, RUNS // SEEDS))
             paint = first_paint(shown)
             shown.get_by_role("link", name="Boards").click()
             sort = shown.evaluate(
                 "() => { const begun = performance.now(); document.querySelector('[data-sort=\\'time (s)\\']').click();"
                 " document.body.offsetHeight; return performance.now() - begun; }"
             )
-            assert shown.locator("tr.row").count() == min(STACKS, RUNS // SEEDS)
+            expect(shown.locator("tr.row")).to_have_count(min(STACKS, RUNS // SEEDS))
         print(f"from a file: first paint {paint:.0f} ms, sort {sort:.0f} ms")
         port = free_port()
         server = subprocess.Popen(
