@@ -237,8 +237,7 @@ def test_names_are_shown_and_never_executed(browser: Browser, tmp_path: Path) ->
         expect(tab.locator("#classes")).to_contain_text(EVIL, use_inner_text=True)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 1024, 390])
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (1024, "dark"), (390, "light")])
 def test_the_page_has_no_accessibility_violation(browser: Browser, report: str, width: int, scheme: Any) -> None:
     with watched(browser, width) as tab:
         tab.emulate_media(color_scheme=scheme, reduced_motion="reduce")

@@ -442,8 +442,7 @@ def test_paper_shows_the_labels_and_no_tools(browser: Browser, report: str) -> N
             expect(page.locator(hidden), hidden).to_be_hidden()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 1024, 390])
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (1024, "dark"), (390, "light")])
 def test_the_page_has_no_accessibility_violation(browser: Browser, report: str, width: int, scheme: Any) -> None:
     with watched(browser, width) as page:
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")

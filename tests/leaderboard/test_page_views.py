@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import itertools
 import re
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from noisybench.leaderboard.verdict import RANKING_RULES
 from tests.browser import assert_accessible, watched
 
 WIDTHS = (1440, 1024, 390)
-SCHEMES = ("light", "dark")
 VIEWS = {
     "site": ("answer", "boards", "boards&rule=noisy_val", "across", "stress", "guide"),
     "shipped_site": (
@@ -51,19 +49,23 @@ def test_a_view_is_accessible_and_fits(
 ) -> None:
     site = request.getfixturevalue(site_name)
     with watched(browser) as page:
+        page.emulate_media(color_scheme="light", reduced_motion="reduce")
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})
-            page.emulate_media(color_scheme="light", reduced_motion="reduce")
             opened(page, f"{site}#view={view}")
             assert page.evaluate("document.documentElement.scrollWidth") <= width
-            assert_accessible(page)
-            # The themes differ in their colors alone.
-            page.emulate_media(color_scheme="dark", reduced_motion="reduce")
-            assert_accessible(page, ["color-contrast"])
+            # A phone shows other parts than a wide screen; between them, only the layout differs.
+            if width != 1024:
+                assert_accessible(page)
+        # The themes differ in their colors alone, which are those of all widths.
+        page.set_viewport_size({"width": WIDTHS[0], "height": 900})
+        page.emulate_media(color_scheme="dark", reduced_motion="reduce")
+        opened(page, f"{site}#view={view}")
+        assert_accessible(page, ["color-contrast"])
         assert page.evaluate("document.getAnimations().length") == 0, "nothing moves"
 
 
-@pytest.mark.parametrize(("width", "scheme"), list(itertools.product(WIDTHS, SCHEMES)))
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (1440, "dark"), (390, "light")])
 def test_dialogs_and_an_empty_board_are_accessible(
     browser: Browser, site: str, tmp_path_factory: pytest.TempPathFactory, width: int, scheme: str
 ) -> None:
