@@ -24,7 +24,7 @@ from noisybench.runs.training import train
 
 REFUSED = {
     "adele", "cdr", "co_teaching", "co_teaching_plus", "dice_loss", "jocor", "lora", "lsa", "mahalanobis",
-    "noise_robust_dice", "noise_weighted_dice", "oracle_pruning", "pixel_confident_learning", "pls",
+    "noise_robust_dice", "noise_weighted_dice", "oracle_pruning", "pes", "pixel_confident_learning", "pls",
     "self_consistency", "simclr", "sop_plus", "spectral_truncation", "t_loss", "t_revision", "trace_filter",
     "trimmed_loss",
 }  # fmt: skip

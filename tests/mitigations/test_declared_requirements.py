@@ -20,6 +20,7 @@ from noisybench.training.views import PolicyView
 
 NOISE = {"noise_u": OptimizerSettings(10.0), "noise_v": OptimizerSettings(10.0)}
 REVISION = {"optimizer": "adam", "learning_rate": 5e-7, "lr_schedule": "constant"}
+LATE = {"optimizer": "adam", "learning_rate": 1e-4, "lr_schedule": "constant", "weight_decay": 0.0}
 NEEDED: dict[str, dict[str, Any]] = {
     "networks": {
         **dict.fromkeys(("co_teaching", "co_teaching_plus", "dividemix", "ensemble", "jocor"), 2), "elr_plus": 4,
@@ -42,7 +43,10 @@ NEEDED: dict[str, dict[str, Any]] = {
         "sop": NOISE, "sop_plus": NOISE,
         "volminnet": {"transition": OptimizerSettings(0.01, momentum=0.9, follows_schedule=True)},
     },
-    "phases": {"t_revision": (Phase(10), Phase(), Phase(5, settings=REVISION))},
+    "phases": {
+        "pes": (Phase(10), Phase(4, settings=LATE), Phase(3, settings=LATE), Phase()),
+        "t_revision": (Phase(10), Phase(), Phase(5, settings=REVISION)),
+    },
     "keep_step_count": {},
     "per_sample_state": dict.fromkeys(
         ("cores2", "dividemix", "elr", "elr_plus", "lsa", "pls", "sop", "sop_plus"), True
