@@ -29,7 +29,7 @@ class CDR(GradientTransform):
         reference="https://github.com/xiaoboxia/CDR",
         commit="6665a8ba265f0f60291ed7775042575db05bed61",
         license="not stated",
-        compared="losses and weights of a network with convolutions and batch normalization over 6 steps, at noise rates of "
+        compared="losses and weights of a network with convolutions and batch normalization over 4 steps, at noise rates of "
         "0.2, 0.4 and 0.6",
         difference="none",
         golden=("cdr",),

@@ -12,7 +12,7 @@ from noisybench.config.registry import list_entries
 from noisybench.evaluation.catalog import METRICS
 from tests.golden.vectors import DATA, load_golden
 
-MAX_BYTES = 60_000
+MAX_BYTES = 40_000
 NAMES = sorted(path.stem for path in DATA.glob("*.npz"))
 CARDS = {
     f"{kind}.{name}": entry.fidelity
