@@ -18,6 +18,8 @@ from noisybench.leaderboard.setting_description import without_parameters
 from noisybench.leaderboard.stress import RATE_PARAMETERS
 from noisybench.leaderboard.text_tables import LATEX_SPECIAL, csv_names
 from noisybench.plots.method_styles import method_styles
+from noisybench.tracking.connection import PREFIX
+from noisybench.tracking.presentation import HEADLINE
 from noisybench.utils.pages.rendering import json_in_script, render_page
 
 PACKAGE = "noisybench.leaderboard"
@@ -44,6 +46,7 @@ def to_html(board: Board) -> str:
         "settings": board.settings,
         "excluded": [each | {"what": short_title(each["what"].split(" · "))} for each in board.excluded],
         "runs_url": board.runs_url,
+        "tracked": {"prefix": PREFIX, "score": HEADLINE},
         "names": _short_names(board.settings),
         "styles": _styles(board.settings),
         "latex": LATEX_SPECIAL,

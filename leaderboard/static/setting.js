@@ -105,6 +105,15 @@ function drawStack(tr, row, width) {
     if (open) tr.nextSibling.remove(); else tr.after(runsOf(row, width));
   };
 }
+// Identifiers of MLflow only: a link is never built from other text of a record.
+const isTracked = run => Boolean(board.runs_url) && /^[0-9a-f]{32}$/.test(run);
+// All runs of a setting in MLflow's charts, the best first. A filter also lists runs that are nested under others, which a table without one does not draw.
+function comparisonAddress(summary) {
+  const tag = (name, value) => `tags.\`${board.tracked.prefix}${name}\` = '${value.replaceAll("'", "")}'`;
+  const query = { workflowType: "machine_learning", compareRunsMode: "CHART", searchFilter: `${tag("label_set", summary.labels)} and ${tag("budget", summary.budget)}`,
+    orderByKey: `metrics.\`${board.tracked.score}\``, orderByAsc: "false" };
+  return `${board.runs_url.replace(/\/$/, "")}?${Object.entries(query).map(([key, value]) => `${key}=${encodeURIComponent(value)}`).join("&")}`;
+}
 function runsOf(row, width) {
   const tr = element("tr", document.createElement("tbody"), "", { class: "runs" });
   const list = element("td", tr, "", { colspan: width, class: "text" });
@@ -117,8 +126,7 @@ function runsOf(row, width) {
     const item = element("div", list);
     const scores = [["last", last], ["last10", last10], ["noisy_val", noisyVal], ["label_wave", labelWave], ["oracle", oracle]].filter(([, value]) => value !== null);
     element("span", item, `seed ${seed}: ${scores.map(([rule, value]) => `${rule} ${fixed(100 * value, 2)}`).join(", ")} `);
-    // Identifiers of MLflow only: a link is never built from other text of a record.
-    if (board.runs_url && /^[0-9a-f]{32}$/.test(run)) {
+    if (isTracked(run)) {
       element("a", item, "run", { href: `${board.runs_url}${run}?workflowType=machine_learning` });
       element("span", item, " ");
       element("a", item, "artifacts", { href: `${board.runs_url}${run}/artifacts?workflowType=machine_learning` });
@@ -165,6 +173,11 @@ function describeSetting(summary) {
   withCode(text, `${setting.convention.charAt(0).toUpperCase()}${setting.convention.slice(1)}. ${rate}. Label set ${summary.labels.slice(0, 16)}; budget ${summary.budget}: ${budget.network}, ${budget.epochs} epochs, ` +
     `batch size ${budget.batch_size}, ${budget.optimizer}, learning rate ${budget.learning_rate} (${budget.lr_schedule}), augmentation ${budget.augmentation}. ` +
     `Code ${summary.code || "not recorded"} (version ${setting.versions.join(", ")}).`);
+  if (setting.rows.some(row => row.runs.some(([, run]) => isTracked(run)))) {
+    element("span", text, " ");
+    element("a", text, "Compare the runs in MLflow", { href: comparisonAddress(summary) });
+    element("span", text, ".");
+  }
   if (others.length) element("span", text, " The same labels under other budgets:");
   for (const other of others) {
     element("span", text, " ");

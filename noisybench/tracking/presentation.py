@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from noisybench.config.spec import RunSpec
     from noisybench.records.schema import EpochRow
 
-HEADLINE = "Score"
-"""Metric by which runs compare: higher is better, for all tasks."""
+HEADLINE = "Score/test"
+"""Metric by which runs compare: higher is better, for all tasks. MLflow sorts charts by the group before `/`, capitals first."""
 
 MAX_DIGEST_LENGTH = 36
 """Limit of MLflow's API for the digest of a dataset, in characters."""
@@ -81,8 +81,8 @@ def row_metrics(row: EpochRow) -> dict[str, float]:
     Example:
         >>> from noisybench.records.schema import EpochRow
         >>> row = EpochRow(0, "refine", 1.2, 0.5, 0.4, 1.3, 0.6, 1.1, None, None, None, 0.1, 2.0, 0)
-        >>> list(row_metrics(row))[:2], row_metrics(row)["Score"]
-        (['Score', 'refine/train_loss'], 0.6)
+        >>> list(row_metrics(row))[:2], row_metrics(row)["Score/test"]
+        (['Score/test', 'refine/train_loss'], 0.6)
     """
     prefix = "" if row.stage == "train" else f"{row.stage}/"
     return {HEADLINE: row.test_score, **{prefix + name: value for name, value in row.metrics().items()}}

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -21,10 +22,12 @@ from noisybench.leaderboard.measurements import measure
 from noisybench.leaderboard.mlflow_app import mount
 from noisybench.leaderboard.page import to_html
 from noisybench.runs import runner
+from noisybench.tracking.presentation import HEADLINE
 from noisybench.tracking.store import Store
 from tests.browser import watched
 from tests.helpers import toy_spec
 from tests.leaderboard.pages import EVIL, runs
+from tests.leaderboard.test_board import keep
 from tests.leaderboard.test_codes import coded, equivalence
 from tests.leaderboard.test_leaderboard import board_of, record
 from tests.postgres import free_port
@@ -212,6 +215,29 @@ def test_a_script_that_got_into_the_page_would_not_run(browser: Browser, tmp_pat
     page.goto(file.as_uri() + BOARDS)
     assert page.title() == "noisybench leaderboard"
     page.close()
+
+
+def test_the_comparison_in_mlflow_has_the_runs_of_the_setting_by_their_score(
+    browser: Browser, store: Store, tmp_path: Path
+) -> None:
+    client, scores = store.connection.client, {}
+    for stack, seed, noise in (("elr", 0, "clean"), ("gce", 0, "clean"), ("elr", 0, "pair_flip(rate=0.2)")):
+        run_id = keep(store, record(stack, seed, 0.5, label_set=f"{len(noise):064x}", noise=noise))
+        scores[run_id] = {"elr": 0.4, "gce": 0.8}[stack]
+        client.log_metric(run_id, HEADLINE, scores[run_id])
+    board = BoardCache(store, f"./#/experiments/{store.connection.experiment}/runs/").board()
+    (tmp_path / "index.html").write_text(to_html(board), encoding="utf-8")
+    summary = next(each for each in board.settings if each["stacks"] == 2)
+    with watched(browser) as page:
+        page.goto(f"{(tmp_path / 'index.html').as_uri()}{BOARDS}&setting={summary['key']}")
+        address = page.get_by_role("link", name="Compare the runs in MLflow").get_attribute("href")
+    place, _, query = str(address).partition("?")
+    assert place == f"./#/experiments/{store.connection.experiment}/runs"
+    asked = dict(urllib.parse.parse_qsl(query, strict_parsing=True))
+    assert asked["compareRunsMode"] == "CHART"
+    order = f"{asked['orderByKey']} {'ASC' if asked['orderByAsc'] == 'true' else 'DESC'}"
+    found = client.search_runs([store.connection.experiment], asked["searchFilter"], order_by=[order])
+    assert [scores[run.info.run_id] for run in found] == [0.8, 0.4]
 
 
 def test_a_visitor_sees_that_the_board_is_being_computed(browser: Browser, store: Store) -> None:

@@ -77,9 +77,9 @@ def test_a_run_has_tags_data_parameters_and_numbers_that_compare(monkeypatch: py
     assert [metric.step for metric in history(run.info.run_id, "selection/last")] == [0]
     assert [metric.step for metric in history(run.info.run_id, "test_accuracy")] == [0, 1, 2]
     # MLflow compares runs by their first metric.
-    assert next(iter(run.data.metrics)) == "Score"
-    assert [metric.step for metric in history(run.info.run_id, "Score")] == [0, 1, 2]
-    assert run.data.metrics["Score"] == run.data.metrics["selection/last"]
+    assert next(iter(run.data.metrics)) == "Score/test"
+    assert [metric.step for metric in history(run.info.run_id, "Score/test")] == [0, 1, 2]
+    assert run.data.metrics["Score/test"] == run.data.metrics["selection/last"]
     # The run was shorter than the interval of its system metrics.
     assert "system/cpu_utilization_percentage" in run.data.metrics
     # Messages name the whole run.
