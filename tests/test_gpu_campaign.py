@@ -33,14 +33,14 @@ seeds: [0]
 STUB = """#!/bin/bash
 echo "called: $*" >>"$LOG"
 case "$*" in
-    *"noisybench bench"*) eval "$BENCH" ;;
+    *"noisybench bench"* | *tests.performance.gpu*) eval "$BENCH" ;;
     *"runs export"*)
         while [[ "$1" != -o ]]; do shift; done
         echo records >"$2"
         ;;
 esac
 """
-"""Stands for Python: logs its calls, and runs the commands in BENCH for `bench`."""
+"""Stands for Python: logs its calls, and runs the commands in BENCH for `bench` and `benchmark`."""
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the script needs bash")
 
@@ -135,6 +135,15 @@ def test_a_bench_that_ignores_its_limit_is_ended_and_exported(stub: dict[str, st
     assert "bench ended with status 124" in output
     assert status == 124
     assert "runs export" in calls()[-1]
+
+
+def test_measurements_keep_the_limit_as_well(stub: dict[str, str]) -> None:
+    status, output = script("--device", "cpu", "--limit", "2s", "benchmark", "methods", **stub, BENCH="exec sleep 60")
+    assert status == 124
+    assert "benchmark ended with status 124" in output
+    status, output = script("--device", "cpu", "benchmark", "methods", "--cases", "lsa", **stub, BENCH="exit 1")
+    assert status == 1, "a measurement that failed is a failure"
+    assert "tests.performance.gpu methods --cases lsa --output /" in Path("calls").read_text()
 
 
 def test_a_signal_reaches_the_bench_and_the_export_follows(stub: dict[str, str]) -> None:

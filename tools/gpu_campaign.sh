@@ -172,6 +172,16 @@ train() {
     return "$status"
 }
 
+# The numbers of each finished group are in the file when the time is over.
+measure() {
+    local seconds=$((end - SECONDS)) status=0
+    [[ $seconds -ge 1 ]] || fail "--limit: $limit leaves no time to measure; installing took $SECONDS s"
+    (cd "$repository" && exec timeout --kill-after 10 "$seconds" \
+        "$python" -m tests.performance.gpu "$@" --output "$out/benchmark.json") || status=$?
+    note "benchmark ended with status $status"
+    return "$status"
+}
+
 # A process of its own writes the log, which signals must not end before the export.
 exec > >(trap '' TERM INT USR1; exec tee -a "$out/log.txt") 2>&1
 log=$!
@@ -187,7 +197,7 @@ check_device || exit 1
 note "ready"
 status=0
 case "$command" in
-    benchmark) (cd "$repository" && "$python" -m tests.performance.gpu "$@" --output "$out/benchmark.json") || status=$? ;;
+    benchmark) measure "$@" || status=$? ;;
     bench)
         [[ -z "$parts" ]] || import_parts || fail "--parts: the earlier parts cannot be imported"
         train "$@" || status=$?

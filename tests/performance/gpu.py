@@ -56,8 +56,7 @@ class Sizes:
         epoch: batch size and steps of an epoch of the methods.
         evaluated: images of an evaluation.
         scored: batch size and steps of the scoring networks.
-        processes: greatest number of processes, the seconds until they start together, those that each takes to start, and
-            those of the measurement.
+        processes: greatest number of processes, and the seconds of the measurement.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cuda"))
@@ -75,12 +74,12 @@ class Sizes:
     epoch: tuple[int, int] = (256, 40)
     evaluated: int = 50_000
     scored: tuple[int, int] = (128, 30)
-    processes: tuple[int, float, float, float] = (8, 12.0, 0.5, 2.0)
+    processes: tuple[int, float] = (8, 2.0)
 
 
 TRIAL = Sizes(
     device=torch.device("cpu"), rounds=1, networks=dict.fromkeys(("resnet8", "resnet18", "resnet34", "small_cnn"), "small_cnn"),
-    steps=(("resnet8", 8, 2),), epoch=(32, 2), evaluated=32, scored=(8, 2), processes=(2, 0.0, 0.0, 0.1),
+    steps=(("resnet18", 256, 1),), epoch=(32, 2), evaluated=32, scored=(8, 2), processes=(2, 0.1),
 )  # fmt: skip
 """Sizes in which nothing is worth measuring, to try the code."""
 
@@ -379,34 +378,47 @@ def measure_scoring(sizes: Sizes, cases: Collection[str]) -> list[dict[str, Any]
     return rows
 
 
-def worker(sizes: Sizes, name: str, start: float) -> None:
-    """Train in this process from a moment on, and print the steps per second."""
+def worker(sizes: Sizes, name: str) -> None:
+    """Train in this process when standard input says so, and print the steps per second."""
     (batch, height, channels), seconds = SHAPES[name], sizes.processes[-1]
     budget, steps = budget_of(sizes.networks[name], batch, channels_last=channels == 3), sizes.epoch[1]
     train = own_steps(sizes, budget, steps, shape=(channels, height, height))
     train(2 * steps)
     wait()
-    while time.time() < start:
-        time.sleep(0.001)
+    print("ready", flush=True)
+    sys.stdin.readline()
     begin, count = time.perf_counter(), 0
     while time.perf_counter() - begin < seconds:
         train(steps)
         count += steps
-    print(json.dumps(count / (time.perf_counter() - begin)))
+    wait()
+    print(count / (time.perf_counter() - begin))
+
+
+def start_together(command: list[str], count: int) -> float:
+    """Return the sum of the steps per second of several workers, which start when all of them are ready."""
+    processes = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(count)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        if "ready\n" not in process.stdout:
+            raise RuntimeError(f"a process of {count} ended with status {process.wait()} before it was ready")
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    return sum(float(process.communicate()[0].splitlines()[-1]) for process in processes)
 
 
 def measure_processes(sizes: Sizes, cases: Collection[str]) -> list[dict[str, Any]]:
     """Small networks: several processes on one GPU against one."""
     rows = []
-    most, until_start, for_each, _ = sizes.processes
+    most = sizes.processes[0]
     for name in chosen(SHAPES, cases):
-        rates = {}
-        for count in (1, most):
-            start = time.time() + until_start + count * for_each
-            command = [sys.executable, "-m", "tests.performance.gpu", "--worker", name, str(start)]
-            command += ["--trial"] if sizes is TRIAL else []
-            processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
-            rates[count] = sum(float(process.communicate()[0].strip().splitlines()[-1]) for process in processes)
+        command = [sys.executable, "-m", "tests.performance.gpu", "--worker", name]
+        command += ["--trial"] if sizes is TRIAL else []
+        rates = {count: start_together(command, count) for count in (1, most)}
         rows.append(
             {
                 "measure": f"processes, {name}, batch {SHAPES[name][0]}",
@@ -443,7 +455,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=[], help="Cases of the groups, such as resnet18/256 or elr")
     parser.add_argument("--output", type=Path, help="JSON file for all numbers")
     parser.add_argument("--trial", action="store_true", help="Tiny sizes on a CPU, to try the code")
-    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     sizes = TRIAL if arguments.trial else Sizes()
     if unknown := set(arguments.groups) - set(GROUPS):
@@ -457,8 +469,7 @@ def main() -> None:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / "noisybench_inductor"))
     use_deterministic_kernels(sizes.device)
     if arguments.worker:
-        name, start = arguments.worker
-        worker(sizes, name, float(start))
+        worker(sizes, arguments.worker)
         return
     print(torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU", "torch", torch.__version__)
     rows: list[dict[str, Any]] = []

@@ -21,14 +21,14 @@ def measured(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_measurements_that_wait_for_a_gpu_run_to_their_end(tmp_path: Path) -> None:
     file = tmp_path / "numbers.json"
-    cases = ("pls", "lsa", "resnet8", "resnet8/8")
+    cases = ("pls", "lsa", "resnet8", "resnet18/256")
     done = measured(
         "steps", "methods", "scoring", "processes", "--cases", *cases, "--trial", "--output", str(file)
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads(file.read_text())
     assert [row["measure"] for row in rows] == [
-        "resnet8, batch 8", "pls against cross-entropy", "lsa against cross-entropy",
+        "resnet18, batch 256", "pls against cross-entropy", "lsa against cross-entropy",
         "ten scoring networks, resnet8, batch 8", "processes, resnet8, batch 128",
     ]  # fmt: skip
     # Two passes with gradients of three forward passes each, and two or one without, against one with gradients. The first
