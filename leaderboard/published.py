@@ -33,6 +33,7 @@ METHODS = {
     "sop_plus": ("SOP+",),
     "t_revision": ("T-Revision",),
     "volminnet": ("VolMinNet",),
+    "disc": ("DISC",),
     "dividemix": ("DivideMix",),
     "pls": ("PLS",),
     "simclr+lsa": ("PLS-LSA",),

@@ -30,6 +30,7 @@ NOT_LOSSES: dict[str, str] = {
     "co_teaching_plus": "trains two networks on examples that they classify differently",
     "confident_learning": SCORES,
     "cores2": "counts the observed labels of the whole training set before training",
+    "disc": "reads a strong view of each example, and selects and corrects labels after each epoch",
     "dividemix": "trains two networks, on batches that each plans for the other",
     "el2n": SCORES,
     "elr_plus": "trains two networks, each with the moving average of the other",

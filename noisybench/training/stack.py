@@ -134,7 +134,7 @@ class Stack:
         """
         problems = []
         for mitigation in self.mitigations:
-            name = public_name(mitigation)
+            name, needs = public_name(mitigation), mitigation.requirements
             if not set(tasks) & set(mitigation.tasks):
                 problems.append(
                     f"mitigations.{name}: supports the tasks {', '.join(mitigation.tasks)}, but the task is {tasks[0]}"
@@ -142,13 +142,10 @@ class Stack:
             problems += [
                 f"mitigations.{name}: needs the {info.replace('_', ' ')}, which this setting does not offer (it offers "
                 f"{', '.join(available) or 'none'}); choose another noise model, or parameters that estimate it"
-                for info in mitigation.requirements.privileged
+                for info in needs.privileged
                 if info not in available
             ]
-            problems += [
-                f"mitigations.{name}: {problem}; choose another mitigation or other parameters"
-                for problem in view_problems(mitigation.requirements.views, views)
-            ]
+            problems += [f"mitigations.{name}: {problem}" for problem in view_problems(needs.views, views)]
         return problems
 
     def build_model(self, network: nn.Module) -> nn.Module:
@@ -293,7 +290,6 @@ def combined_requirements(parts: Sequence[Requirements]) -> Requirements:
         networks=max((part.networks for part in parts), default=1),
         ensemble=next((part.ensemble for part in parts if part.ensemble), None),
         deployed=next((part.deployed for part in parts if part.deployed), None),
-        # In an order that does not depend on that of the mitigations.
         views=sorted_views(view for part in parts for view in part.views),
         privileged=tuple(sorted({info for part in parts for info in part.privileged})),
         feature_stage=next((part.feature_stage for part in parts if part.feature_stage is not None), None),

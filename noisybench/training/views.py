@@ -189,12 +189,15 @@ def view_problems(requested: Iterable[View], available: Iterable[str]) -> list[s
     >>> view_problems(["waek_2"], VIEWS)
     ['unknown view waek_2; did you mean `weak_2`?']
     >>> view_problems([PolicyView("auto_augment_svhn")], ["weak"])
-    ['it reads the view auto_augment_svhn(), but the task draws weak only']
+    ['it reads the view auto_augment_svhn(), but the task draws weak only; choose another mitigation or other parameters']
     """
     drawn, problems = tuple(available), []
     for view in requested:
         if isinstance(view, str) and view not in VIEWS:
             problems.append(f"unknown view {view}; {nearest(view, VIEWS)}")
         elif ("policy" if isinstance(view, PolicyView) else view) not in drawn:
-            problems.append(f"it reads the view {describe_view(view)}, but the task draws {', '.join(drawn)} only")
+            problems.append(
+                f"it reads the view {describe_view(view)}, but the task draws {', '.join(drawn)} only; choose another "
+                "mitigation or other parameters"
+            )
     return problems

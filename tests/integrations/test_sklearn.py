@@ -23,7 +23,7 @@ from noisybench.runs.preparation import prepare_run
 from noisybench.runs.training import train
 
 REFUSED = {
-    "adele", "cdr", "co_teaching", "co_teaching_plus", "dice_loss", "jocor", "lora", "lsa", "mahalanobis",
+    "adele", "cdr", "co_teaching", "co_teaching_plus", "dice_loss", "disc", "jocor", "lora", "lsa", "mahalanobis",
     "noise_robust_dice", "noise_weighted_dice", "oracle_pruning", "pes", "pixel_confident_learning", "pls",
     "self_consistency", "simclr", "sop_plus", "spectral_truncation", "t_loss", "t_revision", "trace_filter",
     "trimmed_loss",

@@ -28,6 +28,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "ensemble": {"dividemix": "logits", "elr_plus": "logits", "ensemble": "probabilities"},
     "deployed": {"elr_plus": 2},
     "views": {
+        "disc": ("weak", PolicyView("rand_augment", magnitude=8, probability=0.5, cutout=(0.15, 0.15))),
         "dividemix": ("weak", "weak_2"),
         "lsa": ("weak", "weak_2", PolicyView("rand_augment", num_ops=1, magnitude=4, crop="resized"), "contrastive"),
         "pls": ("weak", "weak_2", "contrastive"),
@@ -49,10 +50,10 @@ NEEDED: dict[str, dict[str, Any]] = {
     },
     "keep_step_count": {},
     "per_sample_state": dict.fromkeys(
-        ("cores2", "dividemix", "elr", "elr_plus", "lsa", "pls", "sop", "sop_plus"), True
+        ("cores2", "disc", "dividemix", "elr", "elr_plus", "lsa", "pls", "sop", "sop_plus"), True
     ),
     "follows_mixing": {"elr": True},
-    "mixes_samples": dict.fromkeys(("dividemix", "elr_plus", "lsa", "mixup", "pls"), True),
+    "mixes_samples": dict.fromkeys(("disc", "dividemix", "elr_plus", "lsa", "mixup", "pls"), True),
     "trains_copies": {"ensemble": True},
     "sets_initial_weights": {"simclr": True},
     "replaces_classifier": dict.fromkeys(("knn", "mahalanobis", "spectral_truncation"), True),

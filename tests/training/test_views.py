@@ -151,7 +151,7 @@ def test_a_second_strong_view_is_independent(tmp_path: Path) -> None:
 def test_unknown_and_unavailable_views_are_refused_before_training() -> None:
     view = PolicyView("auto_augment_cifar10")
     assert view_problems(["weak", view], TaskContract.views) == [
-        "it reads the view auto_augment_cifar10(), but the task draws weak only"
+        "it reads the view auto_augment_cifar10(), but the task draws weak only; choose another mitigation or other parameters"
     ]
     assert Stack([TwoStrongViews()]).check(["classification"], [], ["weak", "weak_2", "policy"]) == []
     (problem, _) = Stack([TwoStrongViews()]).check(["classification"], [], ["weak", "weak_2"])
