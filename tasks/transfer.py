@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,10 +19,9 @@ from noisybench.nn.features import backbone_weights
 from noisybench.nn.frozen import BackboneWithHead, FrozenBackbone
 from noisybench.nn.spectrum import largest_singular_value_ratio, singular_value_entropy, singular_values
 from noisybench.nn.weights import load_backbone_weights
-from noisybench.tasks._images import BUDGET_VIEWS, ImageTask
+from noisybench.tasks._constant_features import ConstantFeatureTask
+from noisybench.tasks._images import BUDGET_VIEWS
 from noisybench.tasks._pretraining import Pretraining, load_pretraining, resolve_pretraining
-from noisybench.training.batch import Batch, BatchPlan
-from noisybench.training.learner import Outputs
 from noisybench.training.roles import ModelBuilder
 from noisybench.training.stack import Stack
 from noisybench.training.training_set import DiskTensor, TrainingSet
@@ -33,11 +31,8 @@ from noisybench.utils.places import expand_user
 FEATURE_NETWORKS = ("features", "features_mlp")
 """Networks, and families of networks, whose inputs are precomputed features."""
 
-FEATURES_BATCH_SIZE = 4096
-"""Number of rows of features that are evaluated at a time."""
 
-
-class Transfer(ImageTask):
+class Transfer(ConstantFeatureTask):
     """Transfer learning: adapt a pretrained network to a downstream dataset, and test it there and on shifted copies.
 
     The stack decides what is trained (Chen et al. 2024): `linear_probe`, `mlp_probe` and `nmtune` train a head on the frozen
@@ -84,7 +79,6 @@ class Transfer(ImageTask):
 
     def __init__(self, budget: Budget, seed: int, training_set: TrainingSet, stack: Stack, **settings: Any) -> None:
         super().__init__(budget, seed, training_set, stack, **settings)
-        self._features_by_id: dict[int, tuple[Any, Tensor]] = {}
         self._pretraining_accuracy: float | None = None
 
     @classmethod
@@ -172,42 +166,16 @@ class Transfer(ImageTask):
             return
         self.load_pretrained(weights)
 
-    def normalize(self, images: Tensor) -> Tensor:
-        """Return normalized images, or features unchanged."""
-        return images.to(self.device) if images.is_floating_point() else super().normalize(images)
-
-    def batches(self, steps: Sequence[BatchPlan]) -> Iterator[Batch]:
-        """Yield batches of constant features if there are some, and of augmented images otherwise."""
-        data, views = self.training_set, self.stack.requirements.views
-        # Other views may augment images even if the budget does not.
-        if not self._has_constant_features or not BUDGET_VIEWS.issuperset(views):
-            yield from super().batches(steps)
-            return
-        features = self._constant_features(data.inputs)  # (N, D)
-        for step in steps:
-            # Unlike an index in brackets, this copies whole rows.
-            rows = features.index_select(0, step.index)
-            yield Batch(
-                dict.fromkeys(views, rows), data.targets[step.index], step.index, data.num_classes, phase=step.phase
-            )
-
-    def evaluate(self, inputs: Tensor | DiskTensor, network: int, stage: int | None = None) -> Outputs:
-        """Return the predictions of one network, from constant features if there are some."""
-        # The output of an inner stage needs the images, so that features cannot give it.
-        if stage is None and self._has_constant_features:
-            inputs = self._constant_features(inputs)
-        return super().evaluate(inputs, network, stage)
-
     def final_diagnostics(self, inputs: Tensor | DiskTensor) -> dict[str, float]:
         """Return the flatness of the spectra of the backbone's features and of those that enter the classifier."""
         diagnostics = {}
         if self._pretraining_accuracy is not None:
             diagnostics["pretraining_accuracy"] = self._pretraining_accuracy
         network = self.networks[0]
-        entering = self._extract_features(inputs, network)
+        entering = self.extract_features(inputs, network)
         flatness = self._flatness(entering)
         if isinstance(network, BackboneWithHead) and isinstance(network.backbone, FrozenBackbone):
-            features = self._constant_features(inputs)
+            features = self.constant_features(inputs)
             # A linear probe classifies the features themselves, whose singular values take longer than an epoch.
             of_backbone = flatness if torch.equal(features, entering) else self._flatness(features)
             diagnostics |= {f"backbone.{name}": value for name, value in of_backbone.items()}
@@ -219,54 +187,3 @@ class Transfer(ImageTask):
             "singular_value_entropy": singular_value_entropy(singular),
             "largest_singular_value_ratio": largest_singular_value_ratio(singular),
         }
-
-    def eval_batch_size(self, inputs: Any) -> int:
-        """Return the number of inputs to evaluate at a time: of features many, since heads are small."""
-        return FEATURES_BATCH_SIZE if len(inputs.shape) == 2 else super().eval_batch_size(inputs)
-
-    @property
-    def _has_constant_features(self) -> bool:
-        """Whether the features of an example never change: precomputed, or of frozen backbones without augmentation."""
-        is_frozen = [
-            isinstance(network, BackboneWithHead) and isinstance(network.backbone, FrozenBackbone)
-            for network in self.networks
-        ]
-        return self._is_precomputed or (all(is_frozen) and self.budget.augmentation == "none")
-
-    @property
-    def _is_precomputed(self) -> bool:
-        """Whether the inputs are features themselves."""
-        return self.training_set.inputs[:1].is_floating_point()
-
-    def _constant_features(self, inputs: Tensor | DiskTensor) -> Tensor:
-        """Return the (N, D) features: the inputs themselves, or those of the frozen backbone, computed once."""
-        if id(inputs) not in self._features_by_id:
-            if self._is_precomputed:
-                # A view: a copy would double the memory.
-                features = inputs[:].flatten(1).to(self.device)
-            else:
-                network = self.networks[0]
-                # All networks start from the same pre-trained weights, so that one frozen backbone stands for all of
-                # them.
-                assert isinstance(network, BackboneWithHead)
-                features = self._extract_features(inputs, network.backbone)
-            # A reference to the inputs is kept, so that no other object can get their id.
-            self._features_by_id[id(inputs)] = (inputs, features)
-        return self._features_by_id[id(inputs)][1]
-
-    def release(self, inputs: Any) -> None:
-        """Forget the features of some inputs."""
-        self._features_by_id.pop(id(inputs), None)
-
-    @torch.no_grad()
-    def _extract_features(self, inputs: Tensor | DiskTensor, network: nn.Module) -> Tensor:
-        training, size, features = network.training, self.eval_batch_size(inputs), []
-        network.eval()
-        for start in range(0, len(inputs), size):
-            images = self.normalize(inputs[start : start + size])
-            with self.autocast():
-                is_backbone = isinstance(network, FrozenBackbone)
-                batch = network(images) if is_backbone else self.features_of(network, images)
-            features.append(batch.float())
-        network.train(training)
-        return torch.cat(features)

@@ -37,6 +37,8 @@ HASHES = {
     "pixel_flip": "46712aa66f17cd25564124773f44c88da5be176f7e41f34a5da19d8e0710c9e4",
     "polygon": "8dcfc676bc08468f9a112472799c5e2597f4e2028001c04d5b389ba7239f8247",
     "pseudo_labels": "6c3bd0bee5dffe6599728f65dd642b1d596a22322a5608876c1453b256729d4b",
+    "step_annotator": "be0d8f6a83ef914580935bbb5bf048222ad7aaca8cab7d4d5c88d719b4c53ca7",
+    "step_dynamic": "7ed16f799265efe7000dc58471250499de45467f4581ec6b80994b1785da3fc5",
     "symmetric_exclusive": "f9b66eb0526289022c7fb8645bebc85e2684b6ec7c3b82520a39a02c3a8e8b45",
     "symmetric_inclusive": "d8663151aac3d75d717667ece477c650a890024258e94c16e05ded18bcbcdb45",
     "transition_matrix": "5e66c7e2de6bb520a56ab915c2e1ef4016b0e701d21f1042ff480c53497b5e1d",

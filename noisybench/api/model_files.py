@@ -103,6 +103,11 @@ def predict_files(model: Model, path: Path, array: str | None = None) -> FilePre
     """
     if not path.exists():
         raise UserError(f"{LOCATION}: {shown(path)} does not exist")
+    if model.description.inputs == "texts" and model.description.outputs == "classes":
+        raise UserError(
+            f"{LOCATION}: the model classifies texts of several lines, which a file of lines cannot hold; use "
+            "nb.Model.load(...).predict(texts) in Python"
+        )
     if model.description.inputs == "texts":
         prompts = _read_lines(path)
         names = [str(row) for row in range(len(prompts))]

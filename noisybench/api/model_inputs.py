@@ -17,7 +17,7 @@ from noisybench.data.images.cache import image_files, problem_list
 from noisybench.data.images.decoding import DecodedImage, DecodingRules, decode_image, intensity_range, quiet_decoding
 from noisybench.data.in_memory_inputs import read_inputs
 from noisybench.data.masks.layout import MaskLayout
-from noisybench.data.texts import texts_of
+from noisybench.data.texts import text_bytes, text_inputs, texts_of
 from noisybench.errors import UserError, show
 from noisybench.runs.saved_model import ModelDescription
 
@@ -70,7 +70,7 @@ def _are_paths(inputs: Sequence[Any]) -> bool:
 
 
 def read_values(description: ModelDescription, inputs: Any, location: str = "inputs") -> ModelInputs:
-    """Return images or features in memory as a model takes them.
+    """Return images, features or texts in memory as a model takes them.
 
     Args:
         description: the model.
@@ -82,6 +82,8 @@ def read_values(description: ModelDescription, inputs: Any, location: str = "inp
     """
     if description.inputs == "features":
         return _read_features(description, inputs, location)
+    if description.inputs == "texts":
+        return ModelInputs(text_bytes(text_inputs(read_prompts(description, inputs, location))))
     if is_picture(inputs):
         inputs = [inputs]
     if isinstance(inputs, list | tuple) and inputs and is_picture(inputs[0]):
@@ -241,7 +243,7 @@ def read_prompts(description: ModelDescription, inputs: Any, location: str = "in
     read = read_inputs(inputs, location=location)
     if read.kind != "texts":
         raise UserError(
-            f"{location}: the model continues prompts, but got {read.kind}; pass a text, or a list of texts such as "
-            f"{show(description.traces and ['1+2:'])}"
+            f"{location}: the model reads texts, but got {read.kind}; pass a text, or a list of texts such as "
+            f"{show(['1+2:'])}"
         )
     return texts_of(read.inputs)

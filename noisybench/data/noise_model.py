@@ -23,6 +23,7 @@ from noisybench.utils.seeds import Stream
 
 TARGETS_OF_TASK = {
     "classification": "classes", "transfer": "classes", "segmentation": "masks", "chain_of_thought": "tokens",
+    "step_verification": "classes",
 }  # fmt: skip
 """Kind of the targets of a task, see `TargetKind.name`; of other tasks it is unknown."""
 

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+PADDING = 255
+"""Value after the end of a text as bytes, which UTF-8 never has."""
+
 
 def text_inputs(texts: Sequence[str]) -> NDArray[Any]:
     """Return texts as (N, 1, 1, 1) inputs.
@@ -53,3 +56,18 @@ def content_bytes(inputs: NDArray[Any]) -> bytes:
     # With lengths, because "ab" and "c" are other texts than "a" and "bc".
     encoded = [text.encode() for text in texts_of(inputs)]
     return b"".join(len(text).to_bytes(8, "little") + text for text in encoded)
+
+
+def text_bytes(inputs: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return (N, 1, 1, 1) texts as (N, 1, 1, L) bytes of UTF-8, followed by `PADDING`.
+
+    Example:
+        >>> text_bytes(text_inputs(["é", "abc"]))[:, 0, 0]
+        array([[195, 169, 255],
+               [ 97,  98,  99]], dtype=uint8)
+    """
+    encoded = [np.frombuffer(text.encode(), np.uint8) for text in texts_of(inputs)]
+    rows = np.full((len(encoded), 1, 1, max(map(len, encoded), default=1) or 1), PADDING, dtype=np.uint8)
+    for row, content in zip(rows, encoded, strict=True):
+        row[0, 0, : len(content)] = content
+    return rows

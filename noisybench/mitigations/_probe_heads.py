@@ -17,7 +17,7 @@ from noisybench.training.roles import ModelBuilder
 class HeadBuilder(ModelBuilder):
     """Base class of mitigations that replace the classifier of a pre-trained network."""
 
-    tasks: ClassVar[tuple[str, ...]] = ("transfer",)
+    tasks: ClassVar[tuple[str, ...]] = ("transfer", "step_verification")
 
     lr_multiplier: float = parameter(
         1.0, gt=0, low=0.1, high=10.0, log=True, help="Factor applied to the budget's learning rate"

@@ -24,6 +24,7 @@ from noisybench.config.budget import Budget
 from noisybench.config.registry import get_entry
 from noisybench.config.spec import Component, RunSpec
 from noisybench.data.dataset import Dataset
+from noisybench.data.texts import is_text, texts_of
 from noisybench.data.traces.answers import AnswerFormat
 from noisybench.data.traces.deployed_format import DeployedTraceFormat
 from noisybench.data.traces.formats import TraceFormat
@@ -168,8 +169,9 @@ def trained_model(spec: RunSpec, dataset: Dataset, task: Task, weights: Mapping[
     prefixes = tuple(f"{number}." for number in task.stack.deployed_networks)
     kept = {name: tensor for name, tensor in weights.items() if name.startswith(prefixes)}
     train, outputs = dataset.train, {"classes": "classes", "masks": "masks", "tokens": "texts"}
-    is_text = dataset.trace_format is not None
-    kind: Kind = "texts" if is_text else "images" if train.inputs.dtype == np.uint8 else "features"
+    writes_text = dataset.trace_format is not None
+    is_image = train.inputs.dtype == np.uint8
+    kind: Kind = "texts" if writes_text or is_text(train.inputs[:1]) else "images" if is_image else "features"
     content = spec.as_dict()
     description = ModelDescription(
         noisybench=__version__,
@@ -180,7 +182,7 @@ def trained_model(spec: RunSpec, dataset: Dataset, task: Task, weights: Mapping[
         outputs=outputs[dataset.target_kind.name],  # type: ignore[arg-type]  # checked by pydantic
         input_shape=tuple(train.inputs.shape[1:]),
         target_shape=train.targets.shape[1:],
-        class_names=() if is_text else dataset.class_names,
+        class_names=() if writes_text else dataset.class_names,
         num_classes=dataset.num_classes,
         has_background=dataset.has_background,
         reading={name: content["dataset"][name] for name in READING_PARAMETERS if name in content["dataset"]},
@@ -194,7 +196,9 @@ def trained_model(spec: RunSpec, dataset: Dataset, task: Task, weights: Mapping[
     )
     first = np.asarray(dataset.test.inputs[:1])
     example = first.reshape(1, -1) if kind == "features" else first
-    prompt = dataset.trace_format.decode(first[:, 0, 0])[0] if dataset.trace_format is not None else None
+    prompt: str | None = dataset.trace_format.decode(first[:, 0, 0])[0] if dataset.trace_format is not None else None
+    if is_text(first):
+        (prompt,) = texts_of(first)
     return TrainedModel(description, kept, task.networks[0], example if prompt is None else prompt)
 
 
@@ -279,7 +283,8 @@ def _component(kind: str, fields: Mapping[str, Any]) -> Component:
 
 def _example_set(description: ModelDescription) -> TrainingSet:
     """Return a training set of one empty example, from which the task learns the shapes of its inputs and targets."""
-    types = {"images": torch.uint8, "features": torch.float32}
+    # Texts are read as bytes.
+    types = {"images": torch.uint8, "features": torch.float32, "texts": torch.uint8}
     traces = None if description.traces is None else _trace_format(description.traces)
     if traces is None:
         inputs = torch.zeros(1, *description.input_shape, dtype=types[description.inputs])

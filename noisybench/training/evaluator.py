@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from noisybench.data.lazy import Images, MemmapImages
+from noisybench.data.texts import is_text, text_bytes
 from noisybench.records.evidence import DetectorScores, Samples
 from noisybench.records.schema import ProbeRow, RunRecord
 from noisybench.training.learner import Learner
@@ -103,11 +104,13 @@ class Evaluator(abc.ABC):
 
 
 def as_tensor(images: Images, device: torch.device | None = None) -> torch.Tensor | DiskTensor:
-    """Return images as a tensor on a device (default: the CPU); memory-mapped images stay on disk.
+    """Return images as a tensor on a device (default: the CPU); memory-mapped images stay on disk, texts become bytes.
 
     Example:
         >>> as_tensor(np.zeros((2, 1, 8, 8), np.uint8)).shape
         torch.Size([2, 1, 8, 8])
     """
+    if not isinstance(images, MemmapImages) and is_text(images):
+        return torch.from_numpy(text_bytes(images)).to(device)
     # `from_numpy` shares the memory of the array, so that images that stay on the CPU are not copied.
     return DiskTensor(images) if isinstance(images, MemmapImages) else torch.from_numpy(images).to(device)

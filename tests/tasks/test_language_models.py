@@ -31,9 +31,12 @@ TOKENS = ["<end>", *"0123456789+=:;#$", "0=", "#0", "+0", ";1"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of two layers with random weights; its tokenizer joins some pairs of characters."""
+    return save_model(tmp_path_factory.mktemp("model"))
+
+
+def save_model(place: Path) -> Path:
+    """Save a model of two layers with random weights; its tokenizer joins some pairs of characters."""
     tokenizers, transformers = pytest.importorskip("tokenizers"), pytest.importorskip("transformers")
-    place = tmp_path_factory.mktemp("model")
     merges = [(each[0], each[1]) for each in TOKENS if len(each) == 2]
     made = tokenizers.Tokenizer(tokenizers.models.BPE({each: n for n, each in enumerate(TOKENS)}, merges))
     made.decoder = tokenizers.decoders.Fuse()

@@ -1,0 +1,140 @@
+"""Verification of the steps of solutions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from noisybench.config.parameters import parameter
+from noisybench.config.spec import RunSpec
+from noisybench.data.dataset import Dataset
+from noisybench.data.texts import is_text, texts_of
+from noisybench.data.traces.steps import StepPlaces
+from noisybench.errors import UserError
+from noisybench.networks._step_verifier import build_verifier
+from noisybench.networks.decoder import Decoder
+from noisybench.tasks._constant_features import ConstantFeatureTask
+from noisybench.tasks._language_pretraining import LanguagePretraining
+from noisybench.tasks._step_evaluator import StepEvaluator
+from noisybench.training.training_set import DiskTensor
+
+
+class StepVerification(ConstantFeatureTask):
+    """Verification of steps: is a step of a solution, and every step before it, correct?
+
+    The verifier is a language model, a decoder of bytes or one of Hugging Face, with a classifier on its state after the
+    step and on the likelihood that it gives to the tokens of the steps. A decoder can first learn to write the training
+    solutions, without their labels (`pretraining_epochs`). The stack decides what is trained: `linear_probe` and
+    `mlp_probe` train a head on frozen features, which are computed once, any other stack trains all weights.
+
+    The score is the accuracy of the test steps. The record also has the F1 of the first incorrect step (as in
+    ProcessBench: the harmonic mean of the accuracies on solutions with and without an error), and the accuracy of the
+    solution that the verifier prefers among those of each problem, beside that of a random one and of the best one.
+
+    Example:
+        >>> import torch
+        >>> from noisybench.config.budget import Budget
+        >>> from noisybench.data.texts import text_bytes
+        >>> from noisybench.tasks.datasets.traced_steps import TracedSteps
+        >>> from noisybench.training.stack import Stack
+        >>> from noisybench.training.training_set import TrainingSet
+        >>> dataset = TracedSteps(train_problems=4, test_problems=2).load()
+        >>> inputs = torch.from_numpy(text_bytes(dataset.train.inputs))
+        >>> data = TrainingSet(inputs, torch.from_numpy(dataset.train.targets), dataset.num_classes)
+        >>> task = StepVerification(Budget(network="decoder:16x1"), seed=0, training_set=data, stack=Stack([]))
+        >>> task.predict(inputs[:3]).shape
+        torch.Size([3, 2])
+    """
+
+    compatible_with = "classification"
+    evaluator = StepEvaluator
+
+    pretraining_epochs: int = parameter(
+        0, ge=0, le=1000, help="Number of epochs in which a decoder first learns to write the training solutions"
+    )
+
+    @classmethod
+    def check(cls, spec: RunSpec, dataset: Dataset) -> list[str]:
+        """Return problems if the dataset has no steps, or if the budget or the stack changes their texts."""
+        if not is_text(dataset.train.inputs[:1]):
+            return [f"dataset: {spec.dataset.name} has no steps of solutions; choose step_file or traced_steps"]
+        problems: list[str] = []
+        try:
+            for split in (dataset.train, dataset.validation, dataset.test):
+                StepPlaces.of(split)
+        except UserError as error:
+            problems += error.problems
+        if spec.budget.augmentation != "none":
+            problems.append("budget.augmentation: texts cannot be augmented; set it to none")
+        for component in spec.mitigations:
+            requirements = component.build().requirements
+            if set(requirements.views) - {"weak", "weak_2"}:
+                problems.append(
+                    f"mitigations.{component.name}: it trains on augmented views of images, which texts do not have"
+                )
+        return problems
+
+    @classmethod
+    def check_network(cls, spec: RunSpec, network: Any, dataset: Dataset) -> list[str]:
+        """Return problems if the network is no language model, or if its context is too short for the texts."""
+        name = spec.budget.network
+        if not hasattr(network, "context_length"):
+            return [
+                f"budget.network: `{name}` reads no texts; choose a decoder such as decoder:64x2, or a language model such as "
+                "huggingface:FOLDER"
+            ]
+        is_decoder = isinstance(network, Decoder)
+        if spec.task.parameters["pretraining_epochs"] and not is_decoder:
+            return [f"task.pretraining_epochs: `{name}` is pre-trained already; set it to 0"]
+        longest, text = max(
+            (_length(text, network), text)
+            for split in (dataset.train, dataset.validation, dataset.test)
+            for text in texts_of(split.inputs[:])
+        )
+        if longest <= network.context_length:
+            return []
+        advice = f"decoder:64x2x{longest}" if is_decoder else "a model with a longer context"
+        return [
+            f"budget.network: the solution of {text[:40]!r} needs a context of {longest} tokens, but `{name}` has "
+            f"{network.context_length}; choose {advice}, or leave out longer solutions"
+        ]
+
+    @classmethod
+    def example_input(cls, dataset: Dataset) -> None:
+        """Return None: `check_network` covers it."""
+
+    def build_network(self) -> nn.Module:
+        """Return a verifier on the language model of the budget."""
+        return build_verifier(self.budget.network, self.training_set.num_classes)
+
+    def prepare(self) -> None:
+        """Train the decoder as a language model, if the task says so."""
+        if not self.pretraining_epochs:
+            return
+        data = self.training_set
+        run = LanguagePretraining(
+            self.budget.network, data.inputs[:], data.inputs_digest, self.pretraining_epochs, self.seed, self.device
+        )
+        weights = self.auxiliary(run)
+        self.load_pretrained({f"model.{name}": tensor.to(self.device) for name, tensor in weights.items()})
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Return bytes of texts as floating-point numbers, so that targets may be soft, or features unchanged."""
+        return images.to(self.device).float()
+
+    def start_epoch(self) -> None:
+        """Start an epoch; texts of different lengths cannot be replayed as one CUDA graph."""
+        self.captured.enabled = self.captured.enabled and self.has_constant_features
+        super().start_epoch()
+
+    def eval_batch_size(self, inputs: Tensor | DiskTensor) -> int:
+        """Return the number of inputs to evaluate at a time: few texts, whose scores take memory, or many features."""
+        return super().eval_batch_size(inputs) if len(inputs.shape) == 2 else 256
+
+
+def _length(text: str, network: Any) -> int:
+    """Return the number of tokens of a text."""
+    if isinstance(network, Decoder):
+        return len(text.encode())
+    return len(network.tokenizer(text, add_special_tokens=False)["input_ids"])
