@@ -48,13 +48,13 @@ class LanguagePretraining(AuxiliaryRun):
         """Train one epoch in random order, and return the mean loss of a batch in nats per byte."""
         self.model.train()
         generator = torch.Generator().manual_seed(torch_seed("language-model order", self._seed, epoch))
-        batches = torch.randperm(self.examples, generator=generator).split(BATCH_SIZE)
+        batches = torch.split(torch.randperm(self.examples, generator=generator), BATCH_SIZE)
         total = torch.zeros((), device=self.device)
         for number, rows in enumerate(batches):
             self._set_learning_rate(epoch * len(batches) + number, self.epochs * len(batches))
             loss = self._loss(self._texts[rows.to(self.device)].long())
             self._optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self._optimizer.step()
             total += loss.detach()
