@@ -26,6 +26,7 @@ NOT_LOSSES: dict[str, str] = {
     "adele": "reads the network's activations and rewrites the masks of the whole training set",
     "aum": SCORES,
     "cdr": "changes the gradients of the network after the backward pass",
+    "clslsr": "trains networks by cross-validation to find incorrect pixels",
     "co_teaching": "trains two networks, each on the selection of the other",
     "co_teaching_plus": "trains two networks on examples that they classify differently",
     "confident_learning": SCORES,
@@ -45,6 +46,7 @@ NOT_LOSSES: dict[str, str] = {
     "lora": TRAINED_WEIGHTS,
     "lsa": "reads several views of each example and the features of an early stage, and trains a contrastive head",
     "mahalanobis": "replaces the classifier of the trained network after the last epoch",
+    "mean_teacher": "trains a network with a moving average of its weights",
     "mixup": "mixes the inputs before the network sees them; call `nb.losses.mixup` on your batch, or use `nb.lightning`",
     "mlp_probe": TRAINED_WEIGHTS,
     "nmtune": "replaces the head of a frozen backbone, and regularizes its features",
@@ -63,6 +65,7 @@ NOT_LOSSES: dict[str, str] = {
     "spectral_truncation": "changes the trained network after the last epoch",
     "t_revision": "estimates a transition matrix between phases with optimizers of their own",
     "trace_filter": SUBSET,
+    "trinet": "trains three networks, each on the selection of the others",
     "volminnet": "trains a transition matrix with an optimizer of its own",
 }
 """Mitigations that are no loss of a network's scores: what they do instead, and what to use."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from noisybench.training.learner import Learner
 
 
-class TwoNetworkSelection(LossFunction, abc.ABC):
-    """A loss of two networks that leaves out a fraction of each batch, which increases linearly from zero."""
+class PeerSelection(LossFunction, abc.ABC):
+    """A loss of several networks that leaves out a fraction of each batch, which increases linearly from zero."""
+
+    num_networks: ClassVar[int] = 2
+    """Number of networks."""
 
     forget_rate: float | None = parameter(
         None,
@@ -31,13 +34,14 @@ class TwoNetworkSelection(LossFunction, abc.ABC):
         help="Fraction to leave out after the ramp; by default the true noise rate (privileged)",
     )
     ramp_epochs: int = parameter(10, ge=1, low=2, high=20, help="Number of epochs until `forget_rate` is reached")
-    ensemble: bool = parameter(False, help="Deploy the mean prediction of both networks")
+    ensemble: bool = parameter(False, help="Deploy the mean prediction of all networks")
 
     @property
     def requirements(self) -> Requirements:
-        """Two networks, and the true noise rate unless a forget rate is given."""
+        """Several networks, and the true noise rate unless a forget rate is given."""
         privileged = ("noise_rate",) if self.forget_rate is None else ()
-        return Requirements(networks=2, ensemble="probabilities" if self.ensemble else None, privileged=privileged)
+        ensemble: Literal["probabilities"] | None = "probabilities" if self.ensemble else None
+        return Requirements(networks=self.num_networks, ensemble=ensemble, privileged=privileged)
 
     def check(self, network: nn.Module, budget: Budget, examples: int) -> list[str]:
         """Check that there is an epoch in which something is left out."""

@@ -8,14 +8,14 @@ from torch import Tensor
 
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
-from noisybench.mitigations._small_loss import TwoNetworkSelection, example_index, small_loss_weights
+from noisybench.mitigations._small_loss import PeerSelection, example_index, small_loss_weights
 from noisybench.training.batch import Batch, cross_entropy
 
 if TYPE_CHECKING:
     from noisybench.training.learner import Learner
 
 
-class CoTeaching(TwoNetworkSelection):
+class CoTeaching(PeerSelection):
     """Train two networks, each on the small-loss examples that the other one selects.
 
     Networks fit correct labels first, so examples with a small loss are likely correct, and the two networks filter

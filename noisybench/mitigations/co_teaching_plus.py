@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
-from noisybench.mitigations._small_loss import TwoNetworkSelection, small_loss_weights
+from noisybench.mitigations._small_loss import PeerSelection, small_loss_weights
 from noisybench.training.batch import Batch, cross_entropy, probabilities_in_float32
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from noisybench.training.learner import Learner
 
 
-class CoTeachingPlus(TwoNetworkSelection):
+class CoTeachingPlus(PeerSelection):
     """Train two networks on small-loss examples whose class they predict differently (co-teaching+).
 
     After `warmup_epochs` of co-teaching, only the examples of a batch on which the networks disagree are used: of these,

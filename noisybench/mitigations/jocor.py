@@ -8,14 +8,14 @@ from torch import Tensor
 
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
-from noisybench.mitigations._small_loss import TwoNetworkSelection, small_loss_weights
+from noisybench.mitigations._small_loss import PeerSelection, small_loss_weights
 from noisybench.training.batch import Batch, cross_entropy
 
 if TYPE_CHECKING:
     from noisybench.training.learner import Learner
 
 
-class JoCoR(TwoNetworkSelection):
+class JoCoR(PeerSelection):
     """Train two networks with one loss that also makes their predictions agree, on the examples where it is small.
 
     Different networks agree on correct labels more easily than on incorrect ones, so an example with a large joint loss is

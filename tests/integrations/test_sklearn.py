@@ -23,10 +23,10 @@ from noisybench.runs.preparation import prepare_run
 from noisybench.runs.training import train
 
 REFUSED = {
-    "adele", "cdr", "co_teaching", "co_teaching_plus", "dice_loss", "disc", "jocor", "lora", "lsa", "mahalanobis",
-    "noise_robust_dice", "noise_weighted_dice", "oracle_pruning", "pes", "pixel_confident_learning", "pls",
+    "adele", "cdr", "clslsr", "co_teaching", "co_teaching_plus", "dice_loss", "disc", "jocor", "lora", "lsa", "mahalanobis",
+    "mean_teacher", "noise_robust_dice", "noise_weighted_dice", "oracle_pruning", "pes", "pixel_confident_learning", "pls",
     "self_consistency", "simclr", "sop_plus", "spectral_truncation", "t_loss", "t_revision", "trace_filter",
-    "trimmed_loss",
+    "trimmed_loss", "trinet",
 }  # fmt: skip
 """Mitigations that cannot train a linear classifier of six features with the first of their test cases."""
 

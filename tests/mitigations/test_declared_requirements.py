@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from noisybench.config.registry import get_entry, list_entries
-from noisybench.mitigations import pixel_confident_learning
+from noisybench.mitigations import _confident_pixels, pixel_confident_learning
 from noisybench.mitigations.dividemix import DivideMix
 from noisybench.training.mitigation import Requirements
 from noisybench.training.optimizers import OptimizerSettings
@@ -23,10 +23,11 @@ REVISION = {"optimizer": "adam", "learning_rate": 5e-7, "lr_schedule": "constant
 LATE = {"optimizer": "adam", "learning_rate": 1e-4, "lr_schedule": "constant", "weight_decay": 0.0}
 NEEDED: dict[str, dict[str, Any]] = {
     "networks": {
-        **dict.fromkeys(("co_teaching", "co_teaching_plus", "dividemix", "ensemble", "jocor"), 2), "elr_plus": 4,
+        **dict.fromkeys(("co_teaching", "co_teaching_plus", "dividemix", "ensemble", "jocor", "mean_teacher"), 2), "elr_plus": 4,
+        "trinet": 3,
     },
     "ensemble": {"dividemix": "logits", "elr_plus": "logits", "ensemble": "probabilities"},
-    "deployed": {"elr_plus": 2},
+    "deployed": {"elr_plus": 2, "mean_teacher": 1},
     "views": {
         "disc": ("weak", PolicyView("rand_augment", magnitude=8, probability=0.5, cutout=(0.15, 0.15))),
         "dividemix": ("weak", "weak_2"),
@@ -36,7 +37,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     },
     "privileged": {
         "oracle_pruning": ("label_status",),
-        **dict.fromkeys(("cdr", "co_teaching", "co_teaching_plus", "jocor", "trimmed_loss"), ("noise_rate",)),
+        **dict.fromkeys(("cdr", "co_teaching", "co_teaching_plus", "jocor", "trimmed_loss", "trinet"), ("noise_rate",)),
     },
     "feature_stage": {"lsa": 1},
     "lr_multiplier": {"linear_probe": 10.0, "lora": 10.0},
@@ -108,7 +109,7 @@ def test_dividemix_detects_from_the_last_epoch_of_the_warm_up_on() -> None:
 
 
 def test_a_pixel_has_the_score_and_the_flag_of_the_fold_that_predicts_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pixel_confident_learning, "_OutOfSamplePredictions", lambda *arguments: arguments)
+    monkeypatch.setattr(_confident_pixels, "OutOfSamplePredictions", lambda *arguments: arguments)
     fold = torch.tensor([0, 1, 1])
     quality, flagged = torch.rand(3, 2, 2), torch.rand(3, 2, 2) > 0.5
     own = [(fold == number)[:, None, None] for number in range(2)]

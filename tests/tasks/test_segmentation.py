@@ -361,13 +361,13 @@ def test_pixel_scores_are_those_of_cleanlab(tmp_path: Path) -> None:
     from cleanlab.segmentation.filter import find_label_issues
     from cleanlab.segmentation.rank import get_label_quality_scores
 
-    from noisybench.mitigations.pixel_confident_learning import _OutOfSamplePredictions
+    from noisybench.mitigations._confident_pixels import OutOfSamplePredictions
 
     dataset = toy_masks()
     for split in (dataset.train, dataset.validation):
         split.targets[split.targets == IGNORED] = 0  # cleanlab has no unlabeled pixels
     task = task_on(dataset)
-    folds = _OutOfSamplePredictions(task, 2, 1, 0)
+    folds = OutOfSamplePredictions(task, 2, 1, 0)
     found = folds.collect(0, task)
     own = torch.nonzero(folds.fold == 0).squeeze(1)
     probabilities = torch.cat([each for _, each in task.predict_batches(task.training_set.inputs[own])]).numpy()
