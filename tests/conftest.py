@@ -18,6 +18,7 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ.pop("COLUMNS", None)
 
 from noisybench.cli.app import main
+from noisybench.config import registry
 from noisybench.tracking.store import Store
 from tests.tracking_server import Server, serving
 
@@ -122,6 +123,18 @@ def store(workspace: Path, empty_database: Path) -> Store:
     embedded = Store()
     embedded.connection.check()
     return embedded
+
+
+@pytest.fixture
+def plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Install a third-party package as pip would: modules and a folder of metadata with entry points."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "plugins"))
+    caches = (registry.list_entries, registry._installed, registry._source, registry._parse)
+    for cached in caches:
+        cached.cache_clear()
+    yield
+    for cached in caches:
+        cached.cache_clear()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -17,7 +16,6 @@ from noisybench.records.schema import RunRecord
 from noisybench.tracking.store import Store
 from tests.conftest import copy_database
 
-PLUGINS = Path(__file__).parents[1] / "plugins"
 TINY = """
 base:
   recipe: digits
@@ -31,19 +29,6 @@ seeds: [0, 1]
 
 
 Command = Callable[..., tuple[int, str]]
-
-
-def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(PLUGINS), "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "noisybench", *arguments], cwd=folder, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-    )  # fmt: skip
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    output, _ = process.communicate(timeout=300)
-    return process.returncode, output
 
 
 def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
@@ -105,10 +90,10 @@ def test_a_suite_from_plan_to_page_and_again(folder: Path, noisybench: Command) 
     assert "0 completed, 4 skipped" in output
 
 
-def test_a_failed_run_does_not_stop_the_suite(folder: Path) -> None:
+def test_a_failed_run_does_not_stop_the_suite(folder: Path, noisybench: Command, plugins: None) -> None:
     stacks = "[{name: half_of_the_examples, share: 0.0}, gce]"
     (folder / "tiny.yaml").write_text(TINY.replace("[cross_entropy, gce]", stacks))
-    status, output = finish(start("bench", "tiny.yaml", folder=folder))
+    status, output = noisybench("bench", "tiny.yaml")
     assert status == 1
     assert "2 completed" in output
     assert "2 failed" in output

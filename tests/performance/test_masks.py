@@ -54,9 +54,9 @@ def test_masks_corrupted_in_a_second(name: str, large: Dataset, benchmark: Any) 
         print(f"\n{name}: {len(split) / min(spent):.0f} masks of 256x256 per second of CPU time")
 
 
-def task_of(stack: dict[str, Any], size: int, network: str = "unet:8") -> Task:
+def task_of(stack: dict[str, Any], size: int, network: str = "unet:8", count: int = 50) -> Task:
     source = get_entry("datasets", "scenes").load_class()(
-        size=size, train_images=50, validation_images=2, test_images=1
+        size=size, train_images=count, validation_images=2, test_images=1
     )
     dataset = source.load()
     data = TrainingSet(
@@ -82,7 +82,8 @@ def test_an_epoch_of_adele_against_cross_entropy(
 ) -> None:
     consistency = {"consistency": 1.0, "scales": scales} if scales else {}
     tasks = [
-        task_of({"name": name, **more}, size, network) for name, more in (("adele", consistency), ("cross_entropy", {}))
+        task_of({"name": name, **more}, size, network, 50 if benchmark.enabled else 5)
+        for name, more in (("adele", consistency), ("cross_entropy", {}))
     ]
     optimizers: list[Any] = [each.configure_optimizers() for each in tasks]
 

@@ -16,19 +16,6 @@ from noisybench.runs.preparation import prepare_run
 from tests.contracts import check_mitigation_is_honest
 from tests.helpers import comparable_rows, prepared_toy, toy_dataset, toy_labels, toy_spec, train_toy
 
-PLUGINS = Path(__file__).parents[1] / "plugins"
-
-
-@pytest.fixture
-def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Install a third-party package as pip would: a module and a folder of metadata with entry points."""
-    monkeypatch.syspath_prepend(str(PLUGINS))
-    for cached in (registry.list_entries, registry._installed, registry._source, registry._parse):
-        cached.cache_clear()
-    yield
-    for cached in (registry.list_entries, registry._installed, registry._source, registry._parse):
-        cached.cache_clear()
-
 
 @pytest.mark.parametrize(
     ("stack", "message"),
