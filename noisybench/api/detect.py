@@ -101,11 +101,11 @@ def detect(
     Args:
         name: `aum` (margins), `confident_joint`, `el2n`, `entropy`, `margin`, `posterior` or `self_confidence` (labels and
             pred_probs), `forgetting` (correct), `fine`, `mahalanobis` or `neighbors` (labels and features), `self_influence`
-            (attributions), `small_loss` (losses), or `trust` (trust_scores).
+            (attributions), `small_loss` (losses), `tracin` (labels, features and pred_probs), or `trust` (trust_scores).
         labels: (N,) observed labels: integers or text, in a list, an array, a tensor or a column.
         features: (N, D) features of a model that was not trained on the labels.
         pred_probs: (N, C) probabilities of models that were not trained on the example; a data frame may name the classes. For
-            `el2n`, (K, N, C) of K networks after a few epochs.
+            `el2n`, (K, N, C) of K networks after a few epochs, and for `tracin`, of the checkpoints of one.
         losses: (N,) losses, or (E, N) of E epochs.
         margins: (N,) logits of the label minus the largest other logit, or (E, N) of E epochs.
         correct: (E, N) truth values: the prediction in an epoch was the label.

@@ -272,11 +272,28 @@ def self_influence(*, attributions: Floats) -> DetectorResult:
     return DetectorResult(np.diagonal(attributions).copy() if attributions.ndim == 2 else attributions)
 
 
+def tracin(*, labels: Labels, features: NDArray[np.float32], pred_probs: Floats) -> DetectorResult:
+    """Return the influence of each example on its own loss through the weights of the last layer (TracIn, Pruthi et al. 2020).
+
+    The gradient of the cross-entropy is the outer product of prediction minus label and feature, so that the score is the
+    product of their squared norms. Predictions of E checkpoints, (E, N, C), give the mean over checkpoints, which counts
+    their learning rates alike. The features are those of all checkpoints, as in training on a frozen backbone.
+
+    Example:
+        >>> points = np.array([[1.0, 2.0], [1.0, 2.0]], dtype=np.float32)
+        >>> tracin(labels=np.array([0, 1]), features=points, pred_probs=np.array([[1.0, 0.0], [1.0, 0.0]])).scores
+        array([ 0., 10.])
+    """
+    errors = (pred_probs if pred_probs.ndim == 3 else pred_probs[None]).copy()
+    errors[:, np.arange(len(labels)), labels] -= 1
+    return DetectorResult(np.square(errors).sum(2).mean(0) * np.square(features.astype(np.float64)).sum(1))
+
+
 DETECTORS: dict[str, Callable[..., DetectorResult]] = {
     function.__name__: function
     for function in (
         aum, confident_joint, el2n, entropy, fine, forgetting, mahalanobis, margin, neighbors, posterior, self_confidence,
-        self_influence, small_loss, trust,
+        self_influence, small_loss, tracin, trust,
     )
 }  # fmt: skip
 """Detectors by name."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noisybench.audit.detectors import fine, two_cluster_threshold
+from noisybench.audit.detectors import fine, tracin, two_cluster_threshold
 from tests.golden.vectors import load_golden
 
 
@@ -24,6 +25,21 @@ def test_a_label_of_one_example_and_equal_features_are_never_flagged() -> None:
     assert found.flagged is not None
     assert not found.flagged.any()
     np.testing.assert_allclose(found.scores, [-1, -1, -1, 0], atol=1e-12)
+
+
+def test_influences_of_tracin_are_squared_gradients_of_the_last_layer() -> None:
+    generator = torch.Generator().manual_seed(0)
+    points, labels = torch.randn(7, 4, generator=generator), torch.arange(7) % 3
+    influences, predictions = torch.zeros(7), []
+    for checkpoint in torch.randn(5, 3, 4, generator=generator):
+        weight = checkpoint.clone().requires_grad_()
+        for row in range(7):
+            loss = torch.nn.functional.cross_entropy(points[row : row + 1] @ weight.T, labels[row : row + 1])
+            influences[row] += torch.autograd.grad(loss, weight)[0].square().sum() / 5
+        predictions.append((points @ checkpoint.T).softmax(1))
+    found = tracin(labels=labels.numpy(), features=points.numpy(), pred_probs=torch.stack(predictions).double().numpy())
+    np.testing.assert_allclose(found.scores, influences, rtol=1e-5)
+    assert found.flagged is None
 
 
 @given(st.lists(st.integers(0, 50), min_size=2, max_size=9))
