@@ -65,7 +65,7 @@ def _smoothing() -> dict[str, Any]:
 
 
 class _Agent(types.SimpleNamespace):
-    """What a training step of an agent reads, with fixed scores in place of networks."""
+    """Attributes that a training step of an agent reads, with fixed scores in place of networks."""
 
     def convert_tensor_type(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the tensor."""
