@@ -23,6 +23,7 @@ from noisybench.evaluation.classification import (
     score_test,
     score_validation,
 )
+from noisybench.evaluation.steps import STEP_SCORES
 from noisybench.leaderboard.comparison import (
     FLOAT_TOLERANCE,
     check_array_shapes,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from noisybench.tracking.reader import TrackedRun
     from noisybench.tracking.store import Store
 
-DIAGNOSTICS = frozenset({"corrected_fraction", "kept_fraction", "kept_noise_rate", "mean_shift_accuracy"})
+DIAGNOSTICS = frozenset({"corrected_fraction", "kept_fraction", "kept_noise_rate", "mean_shift_accuracy", *STEP_SCORES})
 """Diagnostics of the evaluator, which are fractions."""
 
 

@@ -11,6 +11,12 @@ THRESHOLD = 0.5
 """Probability of being correct below which a verifier calls a step incorrect."""
 
 
+STEP_SCORES = (
+    "first_error.incorrect", "first_error.correct", "first_error.f1", "best_of.verifier", "best_of.random", "best_of.oracle",
+)  # fmt: skip
+"""Names of all scores, which are fractions."""
+
+
 def first_errors(is_correct: NDArray[np.bool_], places: StepPlaces) -> NDArray[np.int64]:
     """Return for each solution the position of its first incorrect step, and -1 without one.
 

@@ -13,6 +13,7 @@ from noisybench.api.models import Model
 from noisybench.config.resolve import resolve
 from noisybench.data.texts import text_bytes, text_inputs, texts_of
 from noisybench.errors import UserError
+from noisybench.leaderboard.class_evidence import DIAGNOSTICS
 from noisybench.networks._step_verifier import NUM_SURPRISES, build_verifier
 from noisybench.runs.preparation import prepare_run
 from noisybench.tasks._language_pretraining import LanguagePretraining, complete_texts
@@ -75,6 +76,7 @@ def test_a_run_scores_steps_solutions_and_problems(tmp_path: Path) -> None:
     recorder = train_toy(prepare_run(resolve(recipe())), tmp_path)
     found = recorder.rows[-1].diagnostics
     assert {"first_error.f1", "best_of.verifier", "best_of.random", "best_of.oracle"} <= set(found)
+    assert set(found) <= DIAGNOSTICS, "submissions may claim them"
     assert found["best_of.random"] <= found["best_of.oracle"]
     assert [cost.title for cost in recorder.auxiliary_costs] == ["language-model pre-training · decoder:16x1x64"]
 
