@@ -62,11 +62,6 @@ class CotStatic(TraceNoise):
                 "text without programs has other units",
                 "no counterpart to compare with",
             ),
-            Deviation(
-                "irrelevant and inaccurate thoughts, inserted sentences (Zhou et al. 2024, NoisyRationales), are absent",
-                "they need texts written for each problem",
-                "no counterpart to compare with",
-            ),
         ),
     )
     stream_name = "CotStatic"

@@ -204,3 +204,35 @@ def test_the_status_of_a_character_moves_along_with_its_line() -> None:
     assert b"".join(statuses("line", [1])) == expected
     repeated = separator.join([marked[0], marked[1], corrupted * len(lines[1]), *marked[2:]]) + end
     assert b"".join(statuses("duplicate", [1])) == repeated
+
+
+@pytest.mark.parametrize("kind", ["irrelevant", "inaccurate"])
+def test_thoughts_are_inserted_sums_and_all_else_stays(kind: str) -> None:
+    dataset = load_traces(program="add", width=2, train_problems=800)
+    noisy = build_noise("cot_thoughts", kind=kind, intensity=0.4).apply(dataset)
+    trace_format, num_lines, num_thoughts = trace_format_of(dataset), 0, 0
+    rows = zip(
+        trace_format.decode(dataset.train.targets),
+        trace_format.decode(noisy.train),
+        noisy.error_spans["train"],
+        strict=True,
+    )
+    for old, new, status in rows:
+        marked = "".join(character for character, each in zip(new, status, strict=False) if each == TOKEN_CORRUPTED)
+        lines, written = (trace_format.split_response(text)[0] for text in (old, new))
+        assert old.partition("#")[2] == new.partition("#")[2]
+        kept = iter(lines)
+        expected = next(kept, None)
+        thoughts = []
+        for line in written:
+            if line == expected:
+                expected = next(kept, None)
+            else:
+                thoughts.append(line)
+        assert expected is None
+        assert marked == "".join(thoughts)
+        for thought in thoughts:
+            total, result = thought.split("=")
+            assert (sum(map(int, total.split("+"))) == int(result)) == (kind == "irrelevant")
+        num_lines, num_thoughts = num_lines + len(lines), num_thoughts + len(thoughts)
+    assert abs(num_thoughts / num_lines - 0.4) < 4 * np.sqrt(0.24 / num_lines)
