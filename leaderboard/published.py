@@ -31,6 +31,7 @@ METHODS = {
     "elr_plus": ("ELR+",),
     "sop": ("SOP",),
     "sop_plus": ("SOP+",),
+    "pencil": ("PENCIL",),
     "t_revision": ("T-Revision",),
     "volminnet": ("VolMinNet",),
     "disc": ("DISC",),

@@ -53,6 +53,7 @@ NOT_LOSSES: dict[str, str] = {
     "noise_weighted_dice": "weighs pixels by the network's predictions for the masks of the whole training set",
     "oracle_pruning": SUBSET,
     "peer_loss": "draws further examples of the training set in each step",
+    "pencil": "trains the labels of each example with an optimizer of their own, and the network in phases",
     "pes": "trains the early and the late layers of a network in phases of their own",
     "pixel_confident_learning": "trains networks by cross-validation to correct the masks",
     "pls": "reads several views of each example, and trains a contrastive head",

@@ -21,6 +21,7 @@ from noisybench.training.views import PolicyView
 NOISE = {"noise_u": OptimizerSettings(10.0), "noise_v": OptimizerSettings(10.0)}
 REVISION = {"optimizer": "adam", "learning_rate": 5e-7, "lr_schedule": "constant"}
 LATE = {"optimizer": "adam", "learning_rate": 1e-4, "lr_schedule": "constant", "weight_decay": 0.0}
+FINAL = {"lr_schedule": "multistep", "lr_milestones": (3, 6), "lr_gamma": 0.1}
 NEEDED: dict[str, dict[str, Any]] = {
     "networks": {
         **dict.fromkeys(("co_teaching", "co_teaching_plus", "dividemix", "ensemble", "jocor", "mean_teacher"), 2), "elr_plus": 4,
@@ -42,16 +43,17 @@ NEEDED: dict[str, dict[str, Any]] = {
     "feature_stage": {"lsa": 1},
     "lr_multiplier": {"linear_probe": 10.0, "lora": 10.0},
     "head_optimizers": {
-        "sop": NOISE, "sop_plus": NOISE,
+        "pencil": {"distributions": OptimizerSettings(600.0)}, "sop": NOISE, "sop_plus": NOISE,
         "volminnet": {"transition": OptimizerSettings(0.01, momentum=0.9, follows_schedule=True)},
     },
     "phases": {
+        "pencil": (Phase(), Phase(10, settings=FINAL)),
         "pes": (Phase(10), Phase(4, settings=LATE), Phase(3, settings=LATE), Phase()),
         "t_revision": (Phase(10), Phase(), Phase(5, settings=REVISION)),
     },
     "keep_step_count": {},
     "per_sample_state": dict.fromkeys(
-        ("cores2", "disc", "dividemix", "elr", "elr_plus", "lsa", "pls", "sop", "sop_plus"), True
+        ("cores2", "disc", "dividemix", "elr", "elr_plus", "lsa", "pencil", "pls", "sop", "sop_plus"), True
     ),
     "follows_mixing": {"elr": True},
     "mixes_samples": dict.fromkeys(("disc", "dividemix", "elr_plus", "lsa", "mixup", "pls"), True),
@@ -61,7 +63,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "distributed_state": {
         "adele": {"counts": "sum"}, "elr": {"targets": "gather"},
         "bootstrapping": {}, "cdr": {}, "cross_entropy": {}, "gce": {}, "gls": {}, "label_smoothing": {}, "sce": {}, "sop": {},
-        "volminnet": {},
+        "pencil": {}, "volminnet": {},
     },
 }  # fmt: skip
 """Requirements of mitigations with their defaults that are not those of a plain loss."""

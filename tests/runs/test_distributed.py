@@ -43,6 +43,21 @@ def test_per_example_state_and_clipped_gradients_are_right_across_processes(tmp_
     assert both.prepared.spec.identity != alone.prepared.spec.identity, "sums are not bit-identical"
 
 
+def test_phases_are_right_across_processes_and_resume(tmp_path: Path) -> None:
+    # The second epoch learns distributions, and the last one begins with a new optimizer.
+    stack = {"name": "pencil", "warmup_epochs": 1, "final_epochs": 1, "final_learning_rate": 0.02}
+    alone = trained(stack, tmp_path / "one")
+    both = trained(stack, tmp_path / "two", devices=2)
+    for one, two in zip(alone.rows, both.rows, strict=True):
+        assert one.train_loss == pytest.approx(two.train_loss, rel=1e-3)
+        assert one.learning_rate == two.learning_rate
+    for name, weights in alone._final["weights"].items():
+        torch.testing.assert_close(both._final["weights"][name], weights, rtol=1e-3, atol=1e-3)
+    assert not trained(stack, tmp_path / "parts", devices=2, stop_after=3).complete
+    parts = trained(stack, tmp_path / "parts", devices=2)
+    assert parts.record({}).weights_sha256 == both.record({}).weights_sha256
+
+
 def test_two_processes_stop_and_go_on_together(tmp_path: Path) -> None:
     whole = trained("elr", tmp_path / "whole", devices=2)
     assert not trained("elr", tmp_path / "parts", devices=2, stop_after=2).complete

@@ -32,6 +32,7 @@ STACKS: list[Any] = [
     "elr_plus",
     {"name": "volminnet", "optimizer": "adam"},
     PHASES,
+    {"name": "pencil", "warmup_epochs": 1, "final_epochs": 1},
     {"name": "pes", "warmup_epochs": 1, "last_stage_epochs": 1, "classifier_epochs": 0, "late_learning_rate": 0.01},
     {"name": "co_teaching", "forget_rate": 0.2},
     {"name": "dividemix", "warmup_epochs": 1},
