@@ -107,23 +107,14 @@ def audit(
         True
     """
     say = _reporter(progress)
-    if (as_integer(folds) or 0) < 2:
-        raise UserError(f"folds: must be at least 2, but got {show(folds)}")
-    if as_integer(seed) is None or seed < 0:
-        raise UserError(f"seed: must be a whole number of at least 0, but got {show(seed)}")
-    changes = list(overrides) if not isinstance(overrides, str) else [overrides]
-    # The networks are trained one after the other, so each may use all cores.
-    if not any(change.startswith("execution.num_threads=") for change in changes):
-        changes.append(f"execution.num_threads={usable_cores()}")
+    _check_numbers(folds, seed, pictures)
     if size is not None and backbone is None:
         raise UserError("--size: only a backbone has a size; name it with --backbone, or set dataset.size")
-    if pictures is not None and (as_integer(pictures) is None or pictures < 0):
-        raise UserError(f"pictures: must be a whole number of at least 0, but got {show(pictures)}")
     if data is None and y is not None and (pred_probs is None or backbone is not None):
         raise UserError(
             "data: give the inputs, as in audit(X, y), or predictions alone, as in audit(y=y, pred_probs=P)"
         )
-    source = _Source(data, y, class_names, changes)
+    source = _Source(data, y, class_names, _with_threads(overrides))
     if source.kind != "labels" and (backbone is not None or pred_probs is not None):
         option = "--pred-probs" if backbone is None else "--backbone"
         models = "segmentation networks" if source.kind == "masks" else "decoders"
@@ -134,6 +125,37 @@ def audit(
         raise UserError("--pictures: only masks have suspicious pixels; leave it out")
     if source.kind == "traces":
         return _audit_traces(source, folds, seed, folder, say)
+    return _audit_class_labels(source, pred_probs, backbone, size, folds, seed, folder, say)
+
+
+def _check_numbers(folds: int, seed: int, pictures: int | None) -> None:
+    """Check the whole numbers among the arguments of an audit."""
+    if (as_integer(folds) or 0) < 2:
+        raise UserError(f"folds: must be at least 2, but got {show(folds)}")
+    if as_integer(seed) is None or seed < 0:
+        raise UserError(f"seed: must be a whole number of at least 0, but got {show(seed)}")
+    if pictures is not None and (as_integer(pictures) is None or pictures < 0):
+        raise UserError(f"pictures: must be a whole number of at least 0, but got {show(pictures)}")
+
+
+def _with_threads(overrides: Sequence[str]) -> list[str]:
+    """Return overrides with all cores for each network, since they are trained one after the other."""
+    changes = [overrides] if isinstance(overrides, str) else list(overrides)
+    if any(change.startswith("execution.num_threads=") for change in changes):
+        return changes
+    return [*changes, f"execution.num_threads={usable_cores()}"]
+
+
+def _audit_class_labels(
+    source: _Source,
+    pred_probs: Any,
+    backbone: str | None,
+    size: int | None,
+    folds: int,
+    seed: int,
+    folder: str | os.PathLike[str] | None,
+    say: Say,
+) -> LabelAudit:
     audit_input = source.labels(pred_probs, backbone is not None)
     # Before hours of training: the folder may not be writable.
     target = None if folder is None else check_output_folder(Path(path_text(folder, "folder")))

@@ -18,6 +18,7 @@ KEYS_HELP = (
 )
 
 if TYPE_CHECKING:
+    from noisybench.leaderboard.verification import VerificationResult
     from noisybench.tracking.store import Store
 
 
@@ -115,7 +116,6 @@ def verify(
     from noisybench import __version__
     from noisybench.cli.console import step_progress
     from noisybench.leaderboard import stamps, submission, verification
-    from noisybench.leaderboard.claims import CLAIMS
     from noisybench.leaderboard.trust import TrustPolicy
     from noisybench.utils.console import make_console
     from noisybench.utils.progress import report_progress
@@ -141,6 +141,18 @@ def verify(
         raise UserError(*(f"refused: {problem}" for problem in shown), *([f"and {num_more} more"] if num_more else []))
     if mark_verified and private_key is not None:
         submission.mark_verified(claimed, result.status, __version__, len(result.rerun), private_key)
+    _print_result(result, "" if mark_verified else f"{claimed.status} ({claimed.stamp.reason})")
+
+
+def _print_result(result: VerificationResult, stamp: str) -> None:
+    """Print the status of a verified submission, and the claims that were not recomputed.
+
+    Args:
+        result: result without problems.
+        stamp: stamp that the submission already had; empty if it was signed now.
+    """
+    from noisybench.leaderboard.claims import CLAIMS
+
     typer.echo(f"{result.status}: {count_runs(result.runs)}; every score that follows from predictions is as claimed")
     if result.other_code:
         typer.echo(
@@ -148,11 +160,7 @@ def verify(
         )
     else:
         typer.echo("Code:   that installed here")
-    typer.echo(
-        f"Stamp:  {claimed.status} ({claimed.stamp.reason})"
-        if not mark_verified
-        else f"Stamp:  {result.status}, signed"
-    )
+    typer.echo(f"Stamp:  {stamp or f'{result.status}, signed'}")
     typer.echo("Claims, not recomputed:")
     for name in CLAIMS:
         if name in result.claims:
