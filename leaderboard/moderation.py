@@ -9,21 +9,25 @@ The constants were chosen by simulation, see `docs/protocol.md`.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-RATIOS = tuple(2.0**power for power in range(1, 11))
+RATIOS = (4.0, 16.0, 64.0, 256.0, 1024.0)
 """Ratios of a larger standard deviation to that of the other stacks."""
 LARGER = ((True, False), (False, True), (True, True))
 """Which stacks of a pair have the larger standard deviation."""
-LARGER_ODDS = (0.032, 0.032, 0.016)
-"""Prior odds of `LARGER` with each of `RATIOS` against equal spreads."""
+LARGER_ODDS = (0.16, 0.16, 0.08)
+"""Prior odds of `LARGER` with each of `RATIOS` against equal spreads, for up to `FEW_STACKS` stacks."""
+FEW_STACKS = 5
+"""Most stacks with these odds; they fall with the root of more, because single pairs are then tested at smaller levels."""
 SHARPNESS = 2.0
 """Power of the odds in the weights; with 1, hypotheses that the data contradict would still cost power."""
 EXTREME_RATIO = 16.0
-"""Smallest ratio with which a stack counts less in the variance of other pairs.
+"""Smallest ratio with which a stack counts less in the variance of other pairs. In their weights it always counts less.
 
 If a ratio of 4 were enough, pairs without the unstable stack would add their errors to those of its own pairs.
 """
@@ -49,11 +53,25 @@ def moderate(residuals: Array, present: NDArray[np.bool_], pairs: NDArray[np.int
         >>> pairs = np.array([[0, 1], [0, 2], [1, 2]])
         >>> weights, variances = moderate(residuals, np.ones((3, 3), bool), pairs, df=4)
         >>> weights[0].round(2), variances[0].round(2)
-        (array([0.71, 0.9 , 0.98]), array([0.32, 0.32, 0.32]))
+        (array([0.3 , 0.63, 0.96]), array([0.32, 0.32, 0.3 ]))
     """
+    ratio_weights = _ratio_weights(residuals, present, df)
+    counts = 1 / np.array([1.0, *RATIOS]) ** 2
+    # An unstable stack that counted in the weights of other pairs would hide a second one.
+    log_likelihoods, _ = _fit_hypotheses(residuals, present, np.tensordot(counts, ratio_weights, 1), pairs, df)
+    counts[1:][np.array(RATIOS) < EXTREME_RATIO] = 1.0
+    _, variances = _fit_hypotheses(residuals, present, np.tensordot(counts, ratio_weights, 1), pairs, df)
+    odds = np.repeat(LARGER_ODDS, len(RATIOS)) * min(1.0, math.sqrt(FEW_STACKS / len(present)))
+    return _weights(log_likelihoods, odds), variances
+
+
+def _fit_hypotheses(
+    residuals: Array, present: NDArray[np.bool_], precisions: Array, pairs: NDArray[np.int64], df: int
+) -> tuple[Array, Array]:
+    """Return the (hypotheses, ..., pairs) log-likelihoods and variances, given the (..., stacks) weights of other stacks."""
     first, second = pairs.T
     has_first, has_second = present[first], present[second]
-    others, rest, common = _other_stacks(residuals, present, _precisions(residuals, present, df), pairs)
+    others, rest, common = _other_stacks(residuals, present, precisions, pairs)
     own_first = (residuals[..., first, :] - others) * has_first
     own_second = (residuals[..., second, :] - others) * has_second
     # Seeds that only one of the stacks has still show its spread; those that no other has show only their difference.
@@ -82,11 +100,11 @@ def moderate(residuals: Array, present: NDArray[np.bool_], pairs: NDArray[np.int
         )
         log_likelihoods.append(-(log_determinant + df * np.log(total)) / 2)
         variances.append(of_difference * total / df)
-    return _weights(np.array(log_likelihoods), np.repeat(LARGER_ODDS, len(RATIOS))), np.array(variances)
+    return np.array(log_likelihoods), np.array(variances)
 
 
-def _precisions(residuals: Array, present: NDArray[np.bool_], df: int) -> Array:
-    """Return how much each of the (..., stacks) counts in the variance of others: 1 unless its spread is extreme."""
+def _ratio_weights(residuals: Array, present: NDArray[np.bool_], df: int) -> Array:
+    """Return the (1 + ratios, ..., stacks) weights of equal spreads and of a stack's larger one by each of `RATIOS`."""
     equal = np.ones(residuals.shape[:-1])
     others, rest, common = _other_stacks(residuals, present, equal, np.arange(len(present))[:, None])
     squares = ((residuals - others) ** 2 * present).sum(-1)
@@ -95,9 +113,7 @@ def _precisions(residuals: Array, present: NDArray[np.bool_], df: int) -> Array:
         variance = ratio**2 + common
         total = np.maximum(rest + squares / variance, SMALLEST)
         log_likelihoods.append(-((present.sum(-1) - 1) * np.log(variance) + df * np.log(total)) / 2)
-    weights = _weights(np.array(log_likelihoods), np.full(len(RATIOS), sum(LARGER_ODDS)))
-    precisions = np.array([1.0, *(1.0 if ratio < EXTREME_RATIO else ratio**-2 for ratio in RATIOS)])
-    return np.asarray(np.tensordot(precisions, weights, 1))
+    return _weights(np.array(log_likelihoods), np.full(len(RATIOS), sum(LARGER_ODDS)))
 
 
 def _other_stacks(

@@ -154,7 +154,7 @@ def detectable_difference(standard_error: float, df: float, alpha: float) -> flo
     Args:
         standard_error: standard error of the mean difference.
         df: degrees of freedom.
-        alpha: level of the test; for a whole setting the strictest of Holm's levels.
+        alpha: level of the test; for a whole setting the strictest level of a pair.
 
     Example:
         >>> round(detectable_difference(1.0, 20, 0.05), 3)

@@ -65,10 +65,9 @@ def compare(values: Mapping[str, Mapping[int, float]], ranking: Ranking) -> list
     model = ranking.model
     if model is None:
         return []
-    # The strictest of Holm's levels, as for the minimum detectable difference.
+    # The strictest level, as for the minimum detectable difference.
     alike = np.flatnonzero(np.array(list(ranking.p_values.values())) >= ranking.alpha)
-    level = ranking.alpha / len(ranking.p_values)
-    additional = dict(zip(alike.tolist(), model.additional_seeds(level, alike), strict=True))
+    additional = dict(zip(alike.tolist(), model.additional_seeds(ranking.level, alike), strict=True))
     pairs: list[Pair | None] = [None] * len(model.pairs)
     # Pairs with the same number of shared seeds are resampled together.
     for seeds in np.unique(model.seeds):

@@ -11,8 +11,8 @@ unstable stack from the others far too often.
 
 `paired_t`: the variance of each pair alone. It assumes nothing about other stacks, and needs more seeds.
 
-All are two-sided and corrected over all pairs of the setting by Holm's step-down method (Holm, 1979). `pairwise` compares single
-pairs in further ways.
+All are two-sided. `moderated_t` is corrected over all pairs of the setting by closed testing, the others by
+Holm's step-down method (see `multiplicity`). `pairwise` compares single pairs in further ways.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from noisybench.leaderboard.multiplicity import adjusted_p_values, strictest_level
 from noisybench.leaderboard.pair_model import PairModel, Test, fit_pairs
 
 ALPHA = 0.05
@@ -102,10 +103,11 @@ class Ranking:
 
     Attributes:
         ranks: 1 + the number of significantly better stacks, by stack; stacks of equal rank form a group.
-        p_values: Holm-adjusted p-value of each pair of stacks, in the order of `ranks`.
+        p_values: p-value of each pair of stacks, adjusted for all pairs, in the order of `ranks`.
         untested: stacks that are not ranked because they share too few seeds with the others.
         model: differences of all pairs with their errors; None if no two stacks share enough seeds.
         alpha: family-wise error rate.
+        level: strictest level of a single pair, below which it is separated whatever the other pairs are.
         resolution: step of the values.
     """
 
@@ -114,6 +116,7 @@ class Ranking:
     untested: tuple[str, ...]
     model: PairModel | None = None
     alpha: float = ALPHA
+    level: float = ALPHA
     resolution: float = 0.0
 
     @functools.cached_property
@@ -124,8 +127,8 @@ class Ranking:
         """
         if self.model is None:
             return None
-        # The strictest of Holm's levels, so that the statement holds for every pair; the median stands for a typical pair.
-        typical = float(np.median(self.model.detectable_differences(self.alpha / len(self.p_values))))
+        # The median stands for a typical pair.
+        typical = float(np.median(self.model.detectable_differences(self.level)))
         return max(typical, self.resolution)
 
 
@@ -156,7 +159,7 @@ def rank(
     model = fit_pairs(values, test, resolution)
     if model is None:
         return Ranking({}, {}, tuple(values))
-    p_values = holm(model.p_values)
+    p_values = adjusted_p_values(model, test, alpha)
     num_better = dict.fromkeys(model.stacks, 0)
     names = [(model.stacks[a], model.stacks[b]) for a, b in model.pairs]
     for (first, second), difference, p in zip(names, model.differences, p_values, strict=True):
@@ -168,6 +171,7 @@ def rank(
         tuple(stack for stack in values if stack not in num_better),
         model,
         alpha,
+        strictest_level(model, test, alpha),
         resolution,
     )
 
@@ -224,22 +228,6 @@ def unstable_stacks(values: Mapping[str, Mapping[int, float]], resolution: float
             break
         unstable.append(UnstableStack(stack, math.sqrt(variance), median))
     return unstable
-
-
-def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return Holm-adjusted p-values along the last axis (Holm, 1979).
-
-    Example:
-        >>> holm(np.array([0.01, 0.04, 0.03]))
-        array([0.03, 0.06, 0.06])
-    """
-    # statsmodels runs the garbage collector at each call, a third of a second per setting.
-    order = np.argsort(p_values, -1)
-    steps = np.take_along_axis(p_values, order, -1) * np.arange(p_values.shape[-1], 0, -1)
-    adjusted = np.empty_like(p_values)
-    # Step-down: no adjusted p-value may be below that of a pair with a smaller p-value.
-    np.put_along_axis(adjusted, order, np.minimum(np.maximum.accumulate(steps, -1), 1.0), -1)
-    return adjusted
 
 
 def average_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:

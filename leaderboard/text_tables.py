@@ -114,7 +114,7 @@ def footnote(setting: Setting) -> str:
         return "No ranks: at least two stacks with two seeds in common are needed."
     best = max(summary.mean for row in setting.rows if (summary := row.scores[setting.rule]) is not None)
     return (
-        f"Rank = 1 + number of significantly better stacks by `{setting.rule}`: {TEST_NAMES[setting.test]}, Holm-corrected over "
+        f"Rank = 1 + number of significantly better stacks by `{setting.rule}`: {TEST_NAMES[setting.test]}, corrected over "
         f"{_pairs(len(ranking.p_values))} at 5 %, {_shared_seeds(ranking)} seeds. {describe_detectable(ranking, best)}"
     )
 

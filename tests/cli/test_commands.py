@@ -73,7 +73,7 @@ def test_a_suite_from_plan_to_page_and_again(folder: Path, noisybench: Command) 
     assert "4 completed, 0 skipped" in output
     assert "[4/4]" in output
     assert "left" in output
-    for word in ("rank", "cross_entropy", "gce", "noisy_val", "Holm-corrected", "noisybench leaderboard"):
+    for word in ("rank", "cross_entropy", "gce", "noisy_val", "corrected over", "noisybench leaderboard"):
         assert word in output
     page = (folder / "leaderboard.html").read_text()
     # Papers and code are links in the data.

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, special
 
-from noisybench.leaderboard.statistics import holm
+from noisybench.leaderboard.multiplicity import holm
 from tests.leaderboard.simulated_ranks import ALPHA, separated
 
 Array = np.ndarray

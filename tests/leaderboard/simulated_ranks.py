@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from noisybench.leaderboard.multiplicity import adjusted_p_values
 from noisybench.leaderboard.pair_model import Test, fit_table
-from noisybench.leaderboard.statistics import holm
 
 Array = np.ndarray
 ALPHA = 0.05
@@ -96,7 +96,7 @@ CASES = (
 def separated(values: Array, test: Test, resolution: float = 0.0) -> tuple[Array, Array]:
     """Return the (tables, pairs) decisions of a ranking test, and the (pairs, 2) stacks of the pairs."""
     model = fit_table(values, test, resolution)
-    return holm(model.p_values) < ALPHA, model.pairs
+    return adjusted_p_values(model, test, ALPHA) < ALPHA, model.pairs
 
 
 def family_wise_error(case: Case, test: Test, stacks: int, seeds: int, tables: int, seed: int = 0) -> float:

@@ -199,7 +199,7 @@ def test_every_format_has_every_stack() -> None:
     assert r"cross\_entropy" in latex
     assert latex.count(r"\\") == 1 + len(rows)
     for text in (markdown, latex):
-        assert "Holm" in text
+        assert "corrected over" in text
 
 
 def test_the_page_holds_its_data_and_needs_nothing_else() -> None:

@@ -25,11 +25,13 @@ NAMED = {case.name: case for case in CASES}
 
 CEILING = 0.06
 """Largest family-wise error, where anova has .15."""
-CEILINGS = {"accuracies of .97 and .999": 0.1, "one equal pair, 1 unstable": 0.14}
+CEILINGS = {"accuracies of .97 and .999": 0.09, "one equal pair, 1 unstable": 0.12}
 """Largest family-wise error where half of the stacks have 30 times the variance of the others, and where only the unstable stack
 is equal to another one, for which anova has .32."""
-SMALLEST_POWER = {3: 0.78, 4: 0.88, 5: 0.9, 10: 0.95}
-"""Smallest power over that of anova by the number of seeds, at the difference that anova finds with a power of .8."""
+FLOOR = 0.03
+"""Smallest family-wise error of normal scores with equal spreads: less would be unused level."""
+SMALLEST_POWER = 0.9
+"""Smallest power over that of anova with Holm's method, at the difference that it finds with a power of .8."""
 
 
 @pytest.mark.parametrize(
@@ -53,9 +55,9 @@ def test_family_wise_error_is_held(name: str, stacks: int, seeds: int) -> None:
     assert family_wise_error(NAMED[name], "moderated_t", stacks, seeds, 2000) <= CEILINGS.get(name, CEILING)
 
 
-@pytest.mark.parametrize("stacks", [3, 8])
-def test_equal_spreads_use_most_of_the_level(stacks: int) -> None:
-    assert family_wise_error(NAMED["normal, 0 unstable"], "moderated_t", stacks, 10, 2000) >= 0.03
+@pytest.mark.parametrize(("stacks", "seeds"), [(3, 3), (5, 3), (10, 3), (8, 5), (3, 10), (8, 10)])
+def test_equal_spreads_use_most_of_the_level(stacks: int, seeds: int) -> None:
+    assert family_wise_error(NAMED["normal, 0 unstable"], "moderated_t", stacks, seeds, 3000) >= FLOOR
 
 
 @pytest.mark.parametrize(("name", "stacks"), [("normal, 1 unstable", 8), ("normal, 2 unstable", 10)])
@@ -73,17 +75,22 @@ def test_no_spread_of_one_stack_is_too_large(ratio: float, stacks: int) -> None:
     assert decisions.any(1).mean() <= CEILING
 
 
-def test_moderation_costs_little_power_where_spreads_are_equal() -> None:
-    assert relative_power("moderated_t", 3, 3, 1500) > 0.89
-    assert relative_power("moderated_t", 8, 3, 1500) > 0.82
-    assert relative_power("moderated_t", 5, 4, 1500) > 0.9
-    assert relative_power("moderated_t", 8, 5, 1500) > 0.92
-    assert relative_power("paired_t", 8, 5, 1500) < 0.5, "which the paired t-test pays"
+@pytest.mark.parametrize("stacks", STACKS)
+def test_moderation_costs_little_power_where_spreads_are_equal(stacks: int) -> None:
+    assert relative_power("moderated_t", stacks, 3, 1500) > SMALLEST_POWER
+
+
+def test_a_variance_for_each_pair_costs_most_of_the_power() -> None:
+    assert relative_power("moderated_t", 8, 5, 1500) > 1, "by closed testing, which anova has not"
+    assert relative_power("paired_t", 8, 5, 1500) < 0.5
 
 
 @pytest.mark.parametrize(("stacks", "seeds", "largest"), [(3, 3, 0.8), (5, 3, 0.77), (3, 4, 0.89)])
 def test_no_test_has_both_the_error_and_the_power(stacks: int, seeds: int, largest: float) -> None:
-    """With an error of at most `LEVEL` for all means and spreads, no test has nine tenths of the power of anova."""
+    """With an error of at most `LEVEL` for all means and spreads, no test has nine tenths of the power of anova.
+
+    The default test has them because its error is larger where the only equal pair contains the unstable stack.
+    """
     bound, error = power_bound(Design(stacks, seeds, 1), 10_000)
     assert bound + 3 * error < largest * POOLED_POWER
     assert bound > 0.7 * POOLED_POWER, "it is a bound that a test could reach"
@@ -131,6 +138,7 @@ def test_the_whole_table() -> None:
             print(f"{case.name:28s} {test:12s}", " | ".join(" ".join(f"{cell:.3f}" for cell in row) for row in cells))
             if test == "moderated_t":
                 assert max(max(row) for row in cells) <= CEILINGS.get(case.name, CEILING), case.name
+                assert min(min(row) for row in cells) >= FLOOR or case.name != "normal, 0 unstable"
     for reference in (0.8, 0.5):
         for test in ("moderated_t", "paired_t"):
             powers = [[relative_power(test, k, n, TABLES // 2, reference) for n in SEEDS] for k in STACKS]
@@ -139,5 +147,4 @@ def test_the_whole_table() -> None:
                 " | ".join(" ".join(f"{cell:.3f}" for cell in row) for row in powers),
             )
             if test == "moderated_t" and reference == 0.8:
-                for position, seeds in enumerate(SEEDS):
-                    assert min(row[position] for row in powers) > SMALLEST_POWER[seeds]
+                assert min(min(row) for row in powers) > SMALLEST_POWER

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
+from noisybench.leaderboard.multiplicity import holm
 from noisybench.leaderboard.pair_model import PairModel, Test, detectable_difference, fit_pairs
 from noisybench.leaderboard.pairwise import (
     MIN_BOOTSTRAP_SEEDS,
@@ -24,7 +25,6 @@ from noisybench.leaderboard.statistics import (
     NEMENYI,
     Ranking,
     compare_across_settings,
-    holm,
     rank,
     summarize,
 )
@@ -128,7 +128,7 @@ def test_equal_differences_have_the_variance_of_two_roundings(test: Test) -> Non
     np.testing.assert_allclose(model.standard_errors[-1], np.sqrt(2 * stats.uniform(scale=0.01).var() / 3))
 
 
-def test_minimum_detectable_difference_holds_for_the_strictest_of_holms_levels() -> None:
+def test_minimum_detectable_difference_holds_for_the_strictest_level() -> None:
     from statsmodels.stats.power import TTestPower
 
     table = np.random.default_rng(3).normal(size=(3, 5))
@@ -415,7 +415,7 @@ def test_a_ranking_solves_for_its_critical_differences_once(monkeypatch: pytest.
     ranking = rank(values)
     model = ranking.model
     assert model is not None
-    alpha = ranking.alpha / len(ranking.p_values)
+    alpha = ranking.level
 
     def counted(self: PairModel, differences: np.ndarray) -> np.ndarray:
         evaluations.append(1)

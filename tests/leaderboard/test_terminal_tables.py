@@ -92,7 +92,7 @@ def test_the_overview_shows_the_verdict_and_the_scores_of_each_setting_first() -
     overview = lines[:first_table]
     assert overview[0].rstrip() == "Verdict by `last`: digits · small_cnn, 30 epochs"
     assert any(line.split() == ["elr", "93.5", "96.6*", "86.7*", "97.2*"] for line in overview)
-    assert any(line.split() == ["co_teaching", "†", "91.4", "92.4*", "86.3*", "95.4*"] for line in overview)
+    assert any(line.split() == ["co_teaching", "†", "91.4", "92.4", "86.3*", "95.4*"] for line in overview)
     # Over a single setting there is nothing to look over.
     assert printed(quickstart()[:1], 80)[0].rstrip() == "digits · instance_dependent 40 %"
 

@@ -25,14 +25,22 @@ class Area:
         return sorted({path.relative_to(ROOT).as_posix() for pattern in self.modules for path in ROOT.glob(pattern)})
 
 
-STATISTICS = ("statistics", "pair_model", "moderation", "pairwise", "mixed_model", "verdict")
+STATISTICS = ("statistics", "pair_model", "moderation", "multiplicity", "pairwise", "mixed_model", "verdict")
 
 AREAS = {
     "statistics": Area(
         tuple(f"leaderboard/{name}.py" for name in STATISTICS),
         tuple(
             f"tests/leaderboard/test_{name}.py"
-            for name in ("moderation", "statistics", "ragged_seeds", "unstable_stacks", "verdict", "leaderboard")
+            for name in (
+                "moderation",
+                "multiplicity",
+                "statistics",
+                "ragged_seeds",
+                "unstable_stacks",
+                "verdict",
+                "leaderboard",
+            )
         ),
     ),
     "metrics": Area(
