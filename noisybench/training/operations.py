@@ -100,22 +100,22 @@ def apply_operations(images: Tensor, operations: NDArray[np.int64], values: NDAr
     # Sorted on the host, where the choices are, so that each operation has a range of rows: a mask on the device would
     # have to be waited for, and so might the copies of many lists of rows.
     order = np.argsort(operations, kind="stable")
-    places = torch.from_numpy(np.stack([order, np.argsort(order)])).to(images.device, non_blocking=True)
+    places, back = torch.from_numpy(np.stack([order, np.argsort(order)])).to(images.device, non_blocking=True).unbind()
     # One copy of all numbers. A factor and its complement are rounded once each, as torchvision does.
-    numbers = np.stack(
-        [*_affine(images.shape[-2:], operations, values).reshape(-1, 6).T, values[order], 1 - values[order]]
-    )
-    on_device = torch.from_numpy(numbers.astype(np.float32)).to(images.device, non_blocking=True)
-    factors = on_device[6:, :, None, None, None]
-    bounds = np.searchsorted(operations[order], np.arange(NUM_GEOMETRIC, len(OPERATIONS) + 1)).tolist()
-    grid = functional.affine_grid(on_device[:6].T.reshape(-1, 2, 3), list(images.shape), align_corners=False)
+    affine = _affine(images.shape[-2:], operations, values).reshape(-1, 6)
+    numbers = np.column_stack([affine, values[order], 1 - values[order]]).astype(np.float32)
+    on_device = torch.from_numpy(numbers).to(images.device, non_blocking=True)
+    transformations, factors, rests = on_device.split([6, 1, 1], 1)
+    grid = functional.affine_grid(transformations.view(-1, 2, 3), list(images.shape), align_corners=False)
     # The nearest pixel leaves images without a geometric operation exactly as they are.
     moved = functional.grid_sample(images.float(), grid, mode="nearest", align_corners=False)
-    augmented = moved.to(torch.uint8)[places[0]]
-    for apply, first, last in zip(_color_operations(), bounds, bounds[1:], strict=False):
-        if first < last:
-            augmented[first:last] = apply(augmented[first:last], factors[0, first:last], factors[1, first:last])
-    return augmented[places[1]]
+    counts = np.bincount(operations, minlength=len(OPERATIONS)).tolist()
+    sizes = [sum(counts[:NUM_GEOMETRIC]), *counts[NUM_GEOMETRIC:]]
+    parts = (moved.to(torch.uint8)[places], factors.view(-1, 1, 1, 1), rests.view(-1, 1, 1, 1))
+    # Split and joined once, because slices and copies of each operation are dozens of operators.
+    unchanged, *groups = zip(*(part.split(sizes) for part in parts), strict=True)
+    colored = [apply(*group) for apply, group in zip(_color_operations(), groups, strict=True) if len(group[0])]
+    return torch.cat([unchanged[0], *colored])[back]
 
 
 def _affine(size: tuple[int, ...], operations: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
