@@ -134,9 +134,10 @@ def _smallest_in_sets(p_values: Array, pairs: NDArray[np.int64], stacks: int) ->
     matrix[:, first, second] = matrix[:, second, first] = p_values
     # The diagonal is 0, so the stacks of the pair come last.
     others = -np.sort(-np.minimum(matrix[:, first], matrix[:, second]), -1)[..., : stacks - 2]
-    return np.maximum(
+    bounds = np.maximum(
         np.minimum(p_values[..., None], np.concatenate([np.ones_like(p_values)[..., None], others], -1)), 1e-300
     )
+    return np.asarray(bounds)
 
 
 @functools.lru_cache(maxsize=64)
