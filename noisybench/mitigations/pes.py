@@ -80,7 +80,7 @@ class PES(LossFunction, EpochPlanner, DetectorProvider):
             "optimizer": "adam", "learning_rate": self.late_learning_rate, "lr_schedule": "constant", "weight_decay": 0.0,
         }  # fmt: skip
         late = (Phase(epochs, settings=adam) for epochs in (self.last_stage_epochs, self.classifier_epochs) if epochs)
-        return Requirements(phases=(Phase(self.warmup_epochs), *late, Phase()))
+        return Requirements(phases=(Phase(self.warmup_epochs), *late, Phase()), freezes_layers=True)
 
     def check(self, network: nn.Module, budget: Budget, examples: int) -> list[str]:
         """Check that the network has the layers that are trained again, and that they can be initialized."""
@@ -130,12 +130,14 @@ class PES(LossFunction, EpochPlanner, DetectorProvider):
 
     def _select(self, task: Learner) -> None:
         """Select the examples whose labels the network predicts, and weight their classes equally."""
-        targets = task.training_set.targets
+        targets, weights = task.training_set.targets, task.sampler.weights
         confident = task.training_predictions() == targets
-        if int(confident.sum()) < 2:
-            self.warnings.append("the network predicts no label, so that it trains on all examples")
+        # Another mitigation may leave out examples for the whole run.
+        kept = torch.ones_like(confident) if weights is None else weights > 0
+        if int((confident & kept).sum()) < 2:
+            self.warnings.append("the network predicts fewer than two labels, so that it trains on all examples")
             confident = torch.ones_like(confident)
-        counts = torch.bincount(targets[confident], minlength=task.training_set.num_classes).float()
+        counts = torch.bincount(targets[confident & kept], minlength=task.training_set.num_classes).float()
         mean = counts.sum() / (counts > 0).sum()
         self.state["confident"] = confident
         self.state["class_weights"] = torch.where(counts > 0, mean / counts.clamp_min(1), torch.zeros_like(counts))
@@ -171,10 +173,9 @@ class PES(LossFunction, EpochPlanner, DetectorProvider):
         """Return the layers that were initialized again in the phases, with their parts."""
         if not self.last_stage_epochs:
             return list(_classifier(network).modules()) if self.classifier_epochs else []
-        modules = list(network.modules())
-        before = stages(network)[-2]
+        modules, before = list(network.modules()), set(stages(network)[-2].modules())
         # Modules are listed in the order of their definition, in which networks with stages run them.
-        last = max(position for position, module in enumerate(modules) if module in set(before.modules()))
+        last = max(position for position, module in enumerate(modules) if module in before)
         return modules[last + 1 :]
 
 

@@ -54,6 +54,7 @@ class Requirements:
         mixes_samples: the mitigation mixes samples, which then have no loss of their own.
         trains_copies: the mitigation trains every network of several with the rest of the stack.
         sets_initial_weights: the mitigation initializes the networks, which a pre-trained backbone does not allow.
+        freezes_layers: the mitigation trains some layers at a time, which one that builds the model decides as well.
         replaces_classifier: the mitigation replaces the trained classifier after training, as only one of a stack can.
         keeps_weights: reason why the networks are trained as without the mitigation, such as a method that only changes
             decoding; empty for all others, whose weights must differ from those of cross-entropy.
@@ -79,6 +80,7 @@ class Requirements:
     mixes_samples: bool = False
     trains_copies: bool = False
     sets_initial_weights: bool = False
+    freezes_layers: bool = False
     replaces_classifier: bool = False
     keeps_weights: str = ""
     distributed_state: Mapping[str, Literal["gather", "sum"]] | None = None

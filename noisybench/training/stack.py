@@ -53,6 +53,11 @@ CONFLICTS: tuple[tuple[str, str, str], ...] = (
         "{second} keeps one state per sample and cannot train the several networks of {first}",
     ),
     (
+        "trains_copies",
+        "freezes_layers",
+        "{second} trains the layers of one network in turn, not those of the several networks of {first}",
+    ),
+    (
         "sets_initial_weights",
         "trains_fresh_weights",
         "{second} initializes the networks again in a later phase, without the weights of {first}",
@@ -302,6 +307,7 @@ def combined_requirements(parts: Sequence[Requirements]) -> Requirements:
         mixes_samples=any(part.mixes_samples for part in parts),
         trains_copies=any(part.trains_copies for part in parts),
         sets_initial_weights=any(part.sets_initial_weights for part in parts),
+        freezes_layers=any(part.freezes_layers for part in parts),
         replaces_classifier=any(part.replaces_classifier for part in parts),
         distributed_state=None
         if None in states
@@ -317,6 +323,7 @@ def _incompatibilities(mitigations: Sequence[Mitigation]) -> list[str]:
         effect: [public_name(mitigation) for mitigation in mitigations if isinstance(mitigation, role)]
         for role, effect in SINGLE_ROLES.items()
     }
+    groups[SINGLE_ROLES[ModelBuilder]] += [name for name, need in needs if need.freezes_layers]
     groups["set the number of networks"] = [name for name, need in needs if need.networks > 1]
     groups["train in phases"] = [name for name, need in needs if need.phases]
     groups["replace the trained classifier"] = [name for name, need in needs if need.replaces_classifier]

@@ -60,7 +60,7 @@ def test_all_parts_of_the_training_come_to_the_authors_weights() -> None:
     networks = nn.ModuleList([network])
     task: Any = Learner(networks=networks, heads=heads, training_set=data, budget=budget, current_epoch=0, seed=0)
     # The authors' loader keeps the order of the examples.
-    task.sampler = type("Ordered", (), {"epoch_order": lambda self, epoch: torch.arange(EXAMPLES)})()
+    task.sampler = type("Ordered", (), {"epoch_order": lambda self, epoch: torch.arange(EXAMPLES), "weights": None})()
     pes.prepare(task, data)
     runner = PhaseRunner(pes.requirements.phases, budget)
     optimizer = PhaseOptimizer(

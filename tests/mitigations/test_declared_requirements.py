@@ -59,6 +59,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "mixes_samples": dict.fromkeys(("disc", "dividemix", "elr_plus", "lsa", "mixup", "pls"), True),
     "trains_copies": {"ensemble": True},
     "sets_initial_weights": {"simclr": True},
+    "freezes_layers": {"pes": True},
     "replaces_classifier": dict.fromkeys(("knn", "mahalanobis", "spectral_truncation"), True),
     "distributed_state": {
         "adele": {"counts": "sum"}, "elr": {"targets": "gather"},
