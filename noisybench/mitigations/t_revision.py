@@ -95,9 +95,10 @@ class TRevision(TransitionCorrection):
         weights: Any = "best" if self.continue_from == "best" else "current"
         momentum = {} if self.warmup_momentum is None else {"momentum": self.warmup_momentum}
         adam = {"optimizer": "adam", "learning_rate": self.revision_learning_rate, "lr_schedule": "constant"}
-        reweighted, revised = Phase(weights=weights), Phase(self.revision_epochs, weights, adam)
-        phases = (Phase(self.warmup_epochs, settings=momentum), reweighted, revised)
-        return dataclasses.replace(super().requirements, phases=phases[1 if self.matrix == "oracle" else 0 :])
+        before: tuple[Phase, ...] = (Phase(),)
+        if self.matrix == "estimated":
+            before = (Phase(self.warmup_epochs, settings=momentum), Phase(weights=weights))
+        return dataclasses.replace(super().requirements, phases=(*before, Phase(self.revision_epochs, weights, adam)))
 
     def check(self, network: nn.Module, budget: Budget, examples: int) -> list[str]:
         """Return no problem: those of the phases are found without it."""

@@ -35,7 +35,7 @@ class Phase:
         epochs: number of epochs. None takes the epochs of the budget that are left by the others, as one phase can.
         weights: weights of networks and heads at its start: ``"current"`` keeps them, ``"fresh"`` initializes the networks
             anew and keeps the heads, ``"best"`` takes those of the epoch of the phase before with the highest accuracy on
-            the noisy validation split, the earliest of several.
+            the noisy validation split, the earliest of several. The first phase has the current ones.
         settings: settings of the budget's optimizer and schedule that differ in this phase. If `lr_schedule` is one of them,
             the schedule spans the phase alone and forgets that of the budget; otherwise the budget's schedule continues,
             from the phase's `learning_rate` if it has one.
@@ -82,6 +82,16 @@ def find_problems(phases: Sequence[Phase], budget: Budget, has_validation: bool)
         return []
     problems = []
     fixed = [phase.epochs for phase in phases if phase.epochs is not None]
+    if any(epochs < 1 for epochs in fixed):
+        problems.append(f"a phase has {min(fixed)} epochs, but needs at least 1; leave it out")
+    if len(phases) - len(fixed) > 1:
+        problems.append(
+            f"{len(phases) - len(fixed)} phases take the rest of the epochs; give all but one of them a number of epochs"
+        )
+    if phases[0].weights != "current":
+        problems.append(
+            f"the first phase begins with {phases[0].weights} weights, but there is no phase before it; leave out weights="
+        )
     needed = sum(fixed) + (len(phases) - len(fixed))
     is_exact = len(fixed) == len(phases)
     if needed > budget.epochs or (is_exact and needed < budget.epochs):

@@ -126,6 +126,13 @@ def test_the_state_of_an_optimizer_is_restored_into_its_phase() -> None:
         ([Phase(4), Phase(settings={"batch_size": 4})], "a phase cannot set batch_size; it can set optimizer"),
         ([Phase(4), Phase(settings={"lr_milestones": (3,)})], "a phase cannot set lr_milestones"),
         ([Phase(4), Phase(settings={"learning_rate": -1.0})], "a phase has settings of the optimizer that are invalid"),
+        ([Phase(), Phase(4), Phase()], "2 phases take the rest of the epochs; give all but one of them"),
+        ([Phase(0), Phase()], "a phase has 0 epochs, but needs at least 1"),
+        ([Phase(12), Phase(-2)], "a phase has -2 epochs, but needs at least 1"),
+        (
+            [Phase(4, weights="fresh"), Phase()],
+            "the first phase begins with fresh weights, but there is no phase before",
+        ),
     ],
 )
 def test_plans_that_do_not_fit_are_explained(phases: list[Phase], message: str) -> None:
