@@ -46,12 +46,16 @@ def parse_record(data: bytes) -> RunRecord:
 
     record: RunRecord
     try:
-        (record,) = _adapter().validate_json(b"[" + data + b"]", strict=True)
+        records = _adapter().validate_json(b"[" + data + b"]", strict=True)
     except ValidationError as error:
         _check_content(data)
         first = error.errors(include_url=False)[0]
         location = ".".join(map(str, first["loc"][1:]))
         raise ValueError(f"{location}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
+    if len(records) != 1:
+        # An empty file, and records with commas between them, are items of a list as well.
+        _check_content(data)
+    (record,) = records
     check_format(vars(record))
     problem = next(_problems(record), None)
     if problem is not None:

@@ -71,10 +71,19 @@ def test_a_good_record_is_read_as_it_was_written() -> None:
     assert parse_record(json.dumps(record().as_dict()).encode()) == record()
 
 
+@pytest.mark.parametrize("separator", [b"", b" ", b",", b"\n"])
+def test_only_one_record_is_a_record(separator: bytes) -> None:
+    whole = json.dumps(record().as_dict()).encode()
+    for data in (separator, whole + separator + whole):
+        with pytest.raises(ValueError, match=r"^it is no JSON"):
+            parse_record(data)
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "no record": Path.unlink,
     "no files": lambda file: shutil.rmtree(file.parents[1]),
     "no JSON": lambda file: file.write_bytes(b"\xff{"),
+    "empty": lambda file: file.write_bytes(b""),
     "another value": lambda file: file.write_text("3"),
     "no rows": lambda file: file.write_bytes(content("rows", [])),
     "a folder": lambda file: (file.unlink(), file.mkdir()),
