@@ -175,7 +175,7 @@ def sorted_views(views: Iterable[View]) -> tuple[View, ...]:
     requested = {"weak", *views}
     return (
         *(name for name in VIEWS if name in requested),
-        *sorted((view for view in requested if isinstance(view, PolicyView)), key=PolicyView.describe),
+        *sorted((view for view in requested if isinstance(view, PolicyView)), key=repr),
     )
 
 

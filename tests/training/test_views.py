@@ -139,6 +139,9 @@ def test_equal_views_are_drawn_once_and_the_order_of_mitigations_does_not_matter
     first, second = TwoStrongViews.views
     assert sorted_views([second, "weak_2", first, first]) == ("weak", "weak_2", first, second)
     assert Stack([TwoStrongViews()]).requirements.views == ("weak", first, second)
+    # A policy of AutoAugment has no number of operations, so that their descriptions are equal.
+    alike = [PolicyView("auto_augment_svhn", num_ops=number) for number in range(1, 9)]
+    assert sorted_views(alike) == sorted_views(alike[::-1]) == ("weak", *alike)
 
 
 def test_a_second_strong_view_is_independent(tmp_path: Path) -> None:
