@@ -51,6 +51,9 @@ ARTIFACTS = "mlartifacts"
 DATABASE_SCHEMES = ("postgresql", "mysql", "mssql")
 """Databases other than SQLite that MLflow can use without a server of its own."""
 
+RACE_CODES = ("BAD_REQUEST", "TEMPORARILY_UNAVAILABLE")
+"""Codes of MLflow's errors for a row that another process has added, or a table that another process writes."""
+
 ATTEMPTS = 5
 """Times that a request is made which fails while other processes make the same one."""
 
@@ -243,10 +246,10 @@ class Connection:
             try:
                 self.client.log_inputs(run_id, inputs)
                 return
-            except MlflowException:
+            except MlflowException as error:
                 # MLflow reads which datasets exist and then adds the others, which fails if another run has added the same
-                # one in between. The next attempt finds it.
-                if not left:
+                # one in between. The next attempt finds it. A server that does not answer has been tried often enough.
+                if not left or error.error_code not in RACE_CODES:
                     raise
 
     def artifact_uri(self, run_id: str) -> str:

@@ -13,6 +13,8 @@ import optuna
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, Run
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR, TEMPORARILY_UNAVAILABLE
 
 from noisybench.cli.app import main
 from noisybench.config.resolve import resolve
@@ -158,6 +160,22 @@ def test_runs_that_start_at_once_share_a_dataset() -> None:
     for run_id in runs:
         logged = client.get_run(run_id).inputs.dataset_inputs
         assert sorted(each.dataset.digest for each in logged) == ["a", "b", "c", "d", "e"]
+
+
+@pytest.mark.parametrize(("code", "requests"), [(BAD_REQUEST, 5), (TEMPORARILY_UNAVAILABLE, 5), (INTERNAL_ERROR, 1)])
+def test_only_what_another_run_can_cause_is_tried_again(
+    code: int, requests: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, seen = Store(), []
+
+    def refuse(self: MlflowClient, run_id: str, inputs: list[DatasetInput]) -> None:
+        seen.append(run_id)
+        raise MlflowException("refused", code)
+
+    monkeypatch.setattr(MlflowClient, "log_inputs", refuse)
+    with pytest.raises(MlflowException, match="refused"):
+        store.connection.log_datasets("a", [])
+    assert len(seen) == requests
 
 
 def test_names_of_earlier_runs_are_their_titles() -> None:
