@@ -63,13 +63,16 @@ def measured_facts(name: str, payloads: Sequence[SettingPayload]) -> dict[str, A
     Returns:
         ``settings``, their number; ``cost``, seconds of a run divided by those of cross-entropy as lowest, median and highest
         value over settings and whether only stacks of this mitigation alone count, or None; ``tuned``, stacks whose parameters a
-        search selected, with the position of the setting; and ``rules``: by selection rule the settings in which one of its
-        stacks is in the best rank group (position and stack), those in which one has a lower mean score than cross-entropy
-        (position, stack, difference and whether it is significant), and the number of those that have cross-entropy.
+        search selected, with the position of the setting; ``stacks``, names of its stacks; and ``rules``: by selection rule the
+        settings in which one of its stacks is in the best rank group (position, and number of the stack), those in which one
+        has a lower mean score than cross-entropy (position, number of the stack, difference and whether it is significant), and
+        the number of those that have cross-entropy.
     """
     settings, tuned = 0, list[list[Any]]()
     alone, stacked = list[float](), list[float]()
     rules: dict[str, dict[str, Any]] = {}
+    # Names are written once: they are longer than all that is said of a stack in a setting.
+    numbers: dict[str, int] = {}
     for position, payload in enumerate(payloads):
         stacks = [stack for stack in payload.summary["codes"] if name in stack_members(stack)]
         settings += bool(stacks)
@@ -81,9 +84,11 @@ def measured_facts(name: str, payloads: Sequence[SettingPayload]) -> dict[str, A
             kept = [standing for standing in standings if standing.stack in stacks]
             lists = rules.setdefault(rule, {"best": [], "worse": [], "compared": 0})
             lists["compared"] += any(each.gain is not None for each in kept)
-            lists["best"] += [[position, each.stack] for each in kept if each.is_best]
+            for each in kept:
+                numbers.setdefault(each.stack, len(numbers))
+            lists["best"] += [[position, numbers[each.stack]] for each in kept if each.is_best]
             lists["worse"] += [
-                [position, each.stack, round(each.gain, 4), each.is_significant]
+                [position, numbers[each.stack], round(each.gain, 4), each.is_significant]
                 for each in kept
                 if each.gain is not None and each.gain < 0
             ]
@@ -96,6 +101,7 @@ def measured_facts(name: str, payloads: Sequence[SettingPayload]) -> dict[str, A
         "cost": None if cost is None else [round(each, 2) for each in cost],
         "is_alone": bool(alone),
         "tuned": tuned,
+        "stacks": list(numbers),
         "rules": rules,
     }
 

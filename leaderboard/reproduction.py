@@ -177,7 +177,7 @@ def grouped(reproductions: Iterable[Reproduction]) -> list[dict[str, Any]]:
     Example:
         >>> group = grouped(reproduce([]))[0]
         >>> group["title"], group["counts"], group["measured"]
-        ('KlemenVovk/noisy-labels', {'not run': 360}, [])
+        ('KlemenVovk/noisy-labels', {'not run': 384}, [])
     """
     groups: dict[str, list[Reproduction]] = {}
     for reproduction in reproductions:

@@ -30,9 +30,8 @@ class CotThoughts(TraceNoise):
     """
 
     fidelity = Fidelity(
-        reference="https://github.com/tmlr-group/NoisyRationales",
-        commit="6c63119815fa0df202d4be1c49a4e9524962f08b",
-        license="not stated",
+        reference="",
+        commit="",
         compared="inserted lines are sums, correct or not; all other lines and the answer stay; share of lines with a "
         "thought after them",
         deviations=(

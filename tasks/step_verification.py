@@ -21,7 +21,7 @@ from noisybench.training.training_set import DiskTensor
 
 
 class StepVerification(ConstantFeatureTask):
-    """Verification of steps: is a step of a solution, and every step before it, correct?
+    """Verification of the steps of solutions: whether a step, and every step before it, is correct.
 
     The verifier is a language model, a decoder of bytes or one of Hugging Face, with a classifier on its state after the
     step and on the likelihood that it gives to the tokens of the steps. A decoder can first learn to write the training

@@ -73,7 +73,11 @@ function drawCardItem(items, card, kind) {
   if (card.license && card.license[0] !== "not applicable") facts.push(`license: ${card.license[0]}`);
   if (facts.length) element("p", item, facts.join(" · "), { class: "note" });
 }
-const rulesOf = measured => measured.rules[state.rule] ?? { best: [], worse: [], compared: 0 };
+const rulesOf = measured => {
+  const { best, worse, compared } = measured.rules[state.rule] ?? { best: [], worse: [], compared: 0 };
+  const named = places => places.map(([position, stack, ...rest]) => [position, measured.stacks[stack], ...rest]);
+  return { best: named(best), worse: named(worse), compared };
+};
 const countOf = settings => `${settings} ${settings === 1 ? "setting" : "settings"}`;
 const settingsOf = places => new Set(places.map(place => place[0])).size;
 

@@ -100,7 +100,7 @@ def distance(setting: SettingDescription, regime: Regime) -> float:
 
     Example:
         >>> from noisybench.leaderboard.measurements import builtin_measurements
-        >>> setting = builtin_measurements()[0].setting
+        >>> setting = next(each.setting for each in builtin_measurements() if each.entry == "data-diet-digits")
         >>> distance(setting, regime_of(setting)), round(distance(setting, regime_of(setting, with_noise=False)), 2)
         (0.0, 0.05)
     """

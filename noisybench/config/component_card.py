@@ -22,7 +22,12 @@ from noisybench.config.yaml_files import builtin_configs
 CARD_KINDS = ("mitigations", "noise_models", "datasets")
 """Kinds of components that have cards."""
 
-RECIPES = {"classification": "digits", "segmentation": "scenes", "chain_of_thought": "traced_addition"}
+RECIPES = {
+    "classification": "digits",
+    "segmentation": "scenes",
+    "chain_of_thought": "traced_addition",
+    "step_verification": "step_verifier",
+}
 """Recipe that shows components of each task without a download."""
 
 EXAMPLES = {

@@ -75,7 +75,7 @@ class LoadedCode:
         >>> LoadedCode(spec).check_later_imports()
         >>> LoadedCode(dataclasses.replace(spec, code={**spec.code, "network": "0" * 16}))
         Traceback (most recent call last):
-        noisybench.errors.CodeChanged: networks/... changed since this command started; rerun the command
+        noisybench.errors.CodeChanged: nn/pooling.py changed since this command started; rerun the command
     """
 
     def __init__(self, spec: RunSpec) -> None:

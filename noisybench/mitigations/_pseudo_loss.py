@@ -74,7 +74,7 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
     )
     strong_on_flagged: bool = parameter(False, help="Train flagged examples on a strong view")
     strong_magnitude: int = parameter(
-        4, ge=0, le=30, help="Magnitude of the operation of RandAugment in the strong view"
+        6, ge=0, le=30, help="Magnitude of the operation of RandAugment in the strong view"
     )
     uniform_prior: bool = parameter(True, help="Penalize a mean prediction that differs from the uniform distribution")
     cotrain: Literal["none", "consensus", "independent", "cross"] = parameter(

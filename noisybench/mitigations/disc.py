@@ -33,7 +33,7 @@ class DISC(LossFunction, DetectorProvider):
     """Select and correct labels by a threshold of each example, its mean confidence so far, in two views (DISC).
 
     After each epoch, a label is clean if both views predict it with more than the example's threshold, and hard if one of
-    them does; other examples get the class of the mean prediction if it exceeds the threshold by a margin (Li et al. 2023).
+    them does (Li et al. 2023). Other examples get the class of the mean prediction if it exceeds the threshold by a margin.
     After a warm-up, clean examples are trained with cross-entropy, hard ones with the generalized cross-entropy, and all of
     these, with corrected classes, with mixup. The thresholds detect incorrect labels.
     """

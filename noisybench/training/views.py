@@ -187,7 +187,7 @@ def view_problems(requested: Iterable[View], available: Iterable[str]) -> list[s
         available: names of the views that the task draws; ``policy`` for a `PolicyView`.
 
     >>> view_problems(["waek_2"], VIEWS)
-    ['unknown view waek_2; did you mean `weak_2`?']
+    ['unknown view waek_2; did you mean `weak_2` or `weak`?']
     >>> view_problems([PolicyView("auto_augment_svhn")], ["weak"])
     ['it reads the view auto_augment_svhn(), but the task draws weak only; choose another mitigation or other parameters']
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import io
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from PIL import Image
 from noisybench.config.registry import Entry, list_entries
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.texts import is_text, texts_of
+from noisybench.data.traces.steps import CORRECT, STEP_CLASSES
 from noisybench.errors import UserError
 from tests.fuzz.files import image_bomb
 
@@ -144,6 +146,9 @@ def test_labels_and_masks_agree_with_inputs(reader: Reader) -> None:
     if not reader.files() or dataset.target_kind.name == "tokens":
         pytest.skip("draws its data, or reads text")
     if is_text(dataset.train.inputs):
+        if dataset.class_names == STEP_CLASSES:
+            check_steps(dataset)
+            return
         for split in splits(dataset):
             shown = [dataset.class_names[target] for target in split.targets]
             assert all(name in text for name, text in zip(shown, texts_of(split.inputs[:]), strict=True))
@@ -154,6 +159,15 @@ def test_labels_and_masks_agree_with_inputs(reader: Reader) -> None:
     check_masks(dataset)
     for number, mode in enumerate(("resize", "letterbox", "crop", "tile") if reader.has("resize_mode") else ()):
         check_masks(reader.load(size=([17, 24], [31, 18])[number % 2], resize_mode=mode))
+
+
+def check_steps(dataset: Dataset) -> None:
+    """Check that solutions are labeled incorrect from the first sum that is."""
+    for split in splits(dataset):
+        for target, text in zip(split.targets, texts_of(split.inputs[:]), strict=True):
+            sums = [tuple(map(int, found)) for found in re.findall(r"(\d+)\+(\d+)=(\d+)", text)]
+            assert sums
+            assert (target == CORRECT) == all(first + second == total for first, second, total in sums), text
 
 
 def gray(pixels: Pixels) -> Pixels:

@@ -49,10 +49,10 @@ def test_a_card_says_where_a_method_won_and_lost_and_at_which_cost() -> None:
     gce, elr = (measured_facts(name, found) for name in ("gce", "elr"))
     assert gce is not None
     assert elr is not None
-    assert gce["rules"]["last"] == {"best": [[0, "gce"]], "worse": [], "compared": 1}
+    assert gce["rules"]["last"] == {"best": [[0, gce["stacks"].index("gce")]], "worse": [], "compared": 1}
     assert elr["rules"]["last"]["best"] == []
     ((position, stack, gain, is_significant),) = elr["rules"]["last"]["worse"]
-    assert (position, stack, is_significant) == (0, "elr", True)
+    assert (position, elr["stacks"][stack], is_significant) == (0, "elr", True)
     # Against the mean of the last epochs, which is computed here by other means.
     last = {name: sum(record(name, seed, level).rows[-1].test_score for seed in range(3)) / 3
             for name, level in (("elr", 0.6), ("cross_entropy", 0.8))}  # fmt: skip
@@ -76,7 +76,7 @@ def test_a_card_counts_the_stacks_of_its_method_and_names_tuned_ones() -> None:
     facts = measured_facts("gce", found)
     assert facts is not None
     assert facts["tuned"] == [["gce (tuned, 20 trials)", 0]]
-    assert sorted(stack for _, stack in facts["rules"]["last"]["best"]) == [
+    assert sorted(facts["stacks"][stack] for _, stack in facts["rules"]["last"]["best"]) == [
         "gce (tuned, 20 trials)",
         "mixup+gce(q=0.5)",
     ]

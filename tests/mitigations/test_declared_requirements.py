@@ -32,7 +32,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "views": {
         "disc": ("weak", PolicyView("rand_augment", magnitude=8, probability=0.5, cutout=(0.15, 0.15))),
         "dividemix": ("weak", "weak_2"),
-        "lsa": ("weak", "weak_2", PolicyView("rand_augment", num_ops=1, magnitude=4, crop="resized"), "contrastive"),
+        "lsa": ("weak", "weak_2", PolicyView("rand_augment", num_ops=1, magnitude=6, crop="resized"), "contrastive"),
         "pls": ("weak", "weak_2", "contrastive"),
         "sop_plus": ("weak", PolicyView("auto_augment_cifar10", cutout=(0.5, 0.5))),
     },

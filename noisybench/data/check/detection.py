@@ -125,14 +125,14 @@ def _has_files(*suffixes: str) -> Callable[[Path], bool]:
     return fits
 
 
-def _has_json_with(*keys: str) -> Callable[[Path], bool]:
+def _has_json_with(*keys: str, suffixes: tuple[str, ...] = (".json",)) -> Callable[[Path], bool]:
     """Return a test for JSON files that have some keys near their ends, and for folders that contain one."""
 
     def fits(path: Path) -> bool:
         files = [path] if path.is_file() else [entry for entry, is_folder in _looked_at(path) if not is_folder]
         return any(
             all(f'"{key}"'.encode() in _ends(file) for key in keys)
-            for file in [file for file in files if file.suffix.lower() == ".json"][:3]
+            for file in [file for file in files if file.suffix.lower() in suffixes][:3]
         )
 
     return fits
@@ -184,6 +184,13 @@ def _is_file(*suffixes: str) -> Callable[[Path], bool]:
     return lambda path: path.is_file() and path.name.lower().endswith(suffixes)
 
 
+STEP_KEYS = (
+    ("problem", "steps", "label"),
+    ("modified_process", "error_steps"),
+    ("question", "label", "chosen_completion"),
+)
+"""Fields of ProcessBench, PRMBench and PRM800K."""
+
 KINDS: tuple[tuple[str, Callable[[Path], bool]], ...] = (
     ("features", _has_array("train_x")),
     ("npz", _is_file(".npz")),
@@ -192,6 +199,7 @@ KINDS: tuple[tuple[str, Callable[[Path], bool]], ...] = (
     ("text_table", lambda path: path.is_file() and text_columns(path)),
     ("features", lambda path: path.is_file() and has_numeric_columns(path)),
     ("parquet", _is_file(".parquet")),
+    *(("step_file", _has_json_with(*keys, suffixes=(".json", ".jsonl"))) for keys in STEP_KEYS),
     ("trace_file", _is_file(".jsonl")),
     ("cityscapes", _has_folders("leftimg8bit")),
     ("camvid", _has_folders("701_stillsraw_full")),
