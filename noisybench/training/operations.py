@@ -105,7 +105,7 @@ def apply_operations(images: Tensor, operations: NDArray[np.int64], values: NDAr
     affine = _affine(images.shape[-2:], operations, values).reshape(-1, 6)
     numbers = np.column_stack([affine, values[order], 1 - values[order]]).astype(np.float32)
     on_device = torch.from_numpy(numbers).to(images.device, non_blocking=True)
-    transformations, factors, rests = on_device.split([6, 1, 1], 1)
+    transformations, factors, rests = torch.split(on_device, [6, 1, 1], 1)
     grid = functional.affine_grid(transformations.view(-1, 2, 3), list(images.shape), align_corners=False)
     # The nearest pixel leaves images without a geometric operation exactly as they are.
     moved = functional.grid_sample(images.float(), grid, mode="nearest", align_corners=False)

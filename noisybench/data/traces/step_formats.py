@@ -62,8 +62,10 @@ def _prm_bench(row: Row) -> list[LabeledSolution]:
 def _prm800k(row: Row) -> list[LabeledSolution]:
     """Read `question` and `label.steps`: the chosen completion of each step with its rating, up to the first error."""
     question, label = row.fields.get("question"), row.fields.get("label")
-    rated = label.get("steps") if isinstance(label, dict) else None
-    if not isinstance(question, dict) or not isinstance(question.get("problem"), str) or not isinstance(rated, list):
+    if not isinstance(question, dict) or not isinstance(question.get("problem"), str) or not isinstance(label, dict):
+        raise UserError(f"{row.location}: PRM800K has `question.problem` and `label.steps`, which this row lacks")
+    rated = label.get("steps")
+    if not isinstance(rated, list):
         raise UserError(f"{row.location}: PRM800K has `question.problem` and `label.steps`, which this row lacks")
     steps: list[str] = []
     classes: list[int] = []
