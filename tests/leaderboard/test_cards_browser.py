@@ -23,7 +23,7 @@ def test_a_card_is_found_opened_and_left_with_the_keyboard(browser: Browser, shi
         expect(names(page).get_by_text("elr", exact=True)).to_have_count(1)
         expect(names(page).get_by_text("adele", exact=True), "no run of this board has it").to_have_count(0)
         search(page).focus()
-        page.keyboard.type("pixel inspector")
+        page.keyboard.type("pixel out-of-sample")
         expect(names(page), "a search covers all cards").to_have_text(["pixel_confident_learning"], use_inner_text=True)
         expect(page, "the address has the search").to_have_url(re.compile("cards=pixel"))
         search(page).fill("zzzz")
