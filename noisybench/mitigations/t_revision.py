@@ -37,7 +37,7 @@ class TRevision(TransitionCorrection):
         license="not stated",
         compared="losses and gradients of 12 examples of 3 and 10 classes; matrix, ΔT and weights of a network after all three "
         "phases of 3 epochs in batches of one, each from the best weights of the one before",
-        difference="1.2e-7 in the losses, 6.0e-8 in the weights",
+        difference="4.8e-7 in the losses, 1.8e-7 in the weights",
         golden=("t_revision",),
         deviations=(
             Deviation(
