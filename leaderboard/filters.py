@@ -95,8 +95,8 @@ def _named(name: str, names: Mapping[str, set[str]]) -> set[str]:
     """Return the stacks with a mitigation, or else the one stack with a name, see `_shown_names`."""
     if with_member := {stack for stack in names if name in (stack, *member_names(stack))}:
         return with_member
-    pattern = re.compile(".*".join(map(re.escape, name.rstrip(MARKS).split(CUT))))
-    found = {stack for stack, shown in names.items() if any(map(pattern.fullmatch, shown))}
+    parts = name.rstrip(MARKS).split(CUT)
+    found = {stack for stack, shown in names.items() if any(_has_parts(each, parts) for each in shown)}
     if not found:
         allowed = {other for stack, shown in names.items() for other in (*shown - {stack}, *member_names(stack))}
         raise UserError(f"stack: no stack or mitigation is named {show(name, quotes=False)}; {nearest(name, allowed)}")
@@ -106,3 +106,24 @@ def _named(name: str, names: Mapping[str, set[str]]) -> set[str]:
             f"{', '.join(sorted(found))}"
         )
     return found
+
+
+def _has_parts(name: str, parts: Sequence[str]) -> bool:
+    """Return whether a name consists of parts in this order, with any characters between them.
+
+    Example:
+        >>> _has_parts("co_teaching", ["co", "ing"]), _has_parts("co_teaching", ["co"])
+        (True, False)
+    """
+    first, *others = parts
+    if not others:
+        return name == first
+    *inner, last = others
+    # Not a regular expression, whose time grows as a power with the number of parts.
+    position = len(first)
+    for part in inner:
+        position = name.find(part, position)
+        if position < 0:
+            return False
+        position += len(part)
+    return name.startswith(first) and name.endswith(last) and len(name) - len(last) >= position

@@ -222,3 +222,13 @@ def test_a_recipe_of_a_published_result_says_what_was_changed() -> None:
 if __name__ == "__main__":
     for each in WIDTHS:
         (SNAPSHOTS / f"board-{each}.txt").write_text(snapshot(each), encoding="utf-8")
+
+
+def test_a_name_with_many_cuts_is_compared_in_little_time() -> None:
+    stacks = {"elr": "simclr(epochs=60)+lsa"}
+    settings = [renamed(each, stacks) for each in quickstart()]
+    (row,) = select_settings(settings, stacks=["…" * 40 + "…".join("clr+lsa") + "…"])[0].shown_rows
+    assert row.stack == stacks["elr"]
+    for text in ("…" * 40 + "#", "simclr…simclr…lsa", "sim…lsa…lsa"):
+        with pytest.raises(UserError, match="no stack or mitigation is named"):
+            select_settings(settings, stacks=[text])
