@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from noisybench.api.ranked_records import record_of, records_of_table
 from noisybench.api.results import METRICS, setting_columns, table_of
@@ -272,6 +272,12 @@ def leaderboard(
     for name, value, allowed in choices:
         if value not in allowed:
             raise UserError(f"{name}: unknown {name} {show(value, quotes=False)}; {nearest(str(value), allowed)}")
+    stacks: tuple[Any, ...] = ()
+    if stack != "":
+        stacks = (stack,) if isinstance(stack, str) or not isinstance(stack, Iterable) else tuple(stack)
+    for name, text in (("setting", setting), *(("stack", each) for each in stacks)):
+        if not isinstance(text, str):
+            raise UserError(f"{name}: expected a name as text, but got {show(text)}")
     paired_test = next(name for name in TESTS if name == test)
     store = Store()
     if source is None or isinstance(source, str | os.PathLike):
@@ -289,8 +295,8 @@ def leaderboard(
     excluded += unusable
     check_any(measurements, excluded)
     board = rank(measurements, metric or "default", rule or "last", paired_test, recorded_equivalences(store), excluded)
-    if setting or stack:
-        board = replace(board, setting=setting, stacks=(stack,) if isinstance(stack, str) else tuple(stack))
+    if setting or stacks:
+        board = replace(board, setting=setting, stacks=stacks)
         # Not only when it is shown: a filter without a match is an error.
         assert board.settings
     return board

@@ -266,6 +266,13 @@ def test_a_filtered_table_is_ranked_as_the_command_line_ranks(
     assert chosen.settings[0].ranking.ranks.keys() == nb.leaderboard().settings[0].ranking.ranks.keys()
     with pytest.raises(nb.UserError, match="stack: no stack or mitigation is named `gcee`; did you mean `gce`"):
         nb.leaderboard(stack=["gcee"])
+    for arguments, message in (
+        ({"setting": 3}, "setting: expected a name as text, but got 3"),
+        ({"stack": 5}, "stack: expected a name as text, but got 5"),
+        ({"stack": ["gce", None]}, "stack: expected a name as text, but got None"),
+    ):
+        with pytest.raises(nb.UserError, match=message):
+            nb.leaderboard(**arguments)  # type: ignore[arg-type]
 
 
 def test_a_table_that_was_changed_is_refused(board: Leaderboard) -> None:
