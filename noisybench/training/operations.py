@@ -113,7 +113,7 @@ def apply_operations(images: Tensor, operations: NDArray[np.int64], values: NDAr
     sizes = [sum(counts[:NUM_GEOMETRIC]), *counts[NUM_GEOMETRIC:]]
     parts = (moved.to(torch.uint8)[places], factors.view(-1, 1, 1, 1), rests.view(-1, 1, 1, 1))
     # Split and joined once, because slices and copies of each operation are dozens of operators.
-    unchanged, *groups = zip(*(part.split(sizes) for part in parts), strict=True)
+    unchanged, *groups = zip(*(torch.split(part, sizes) for part in parts), strict=True)
     colored = [apply(*group) for apply, group in zip(_color_operations(), groups, strict=True) if len(group[0])]
     return torch.cat([unchanged[0], *colored])[back]
 
