@@ -43,9 +43,9 @@ def _dataset(task: str) -> Dataset:
 
 
 def noise_picture(entry: Entry) -> Picture | None:
-    """Return the figure of `noisybench inspect` for a noise model; None for traces and for labels from files."""
+    """Return the figure of `noisybench inspect` for a noise model; None for traces, steps and labels from files."""
     cls = entry.load_class()
-    if entry.name in WITHOUT_PICTURE or "chain_of_thought" in cls.tasks:
+    if entry.name in WITHOUT_PICTURE or not {"classification", "segmentation"} & {*cls.tasks}:
         return None
     if "segmentation" not in cls.tasks and cls.example_classes != NoiseModel.example_classes:
         return _matrix_picture(entry)
