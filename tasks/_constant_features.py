@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from noisybench.config.budget import Budget
-from noisybench.nn.frozen import BackboneWithHead, FrozenBackbone
+from noisybench.nn.frozen import BackboneWithHead, FrozenBackbone, has_frozen_backbone
 from noisybench.tasks._images import BUDGET_VIEWS, ImageTask
 from noisybench.training.batch import Batch, BatchPlan
 from noisybench.training.learner import Outputs
@@ -60,11 +60,8 @@ class ConstantFeatureTask(ImageTask):
     @property
     def has_constant_features(self) -> bool:
         """Whether the features of an example never change: precomputed, or of frozen backbones without augmentation."""
-        is_frozen = [
-            isinstance(network, BackboneWithHead) and isinstance(network.backbone, FrozenBackbone)
-            for network in self.networks
-        ]
-        return self.is_precomputed or (all(is_frozen) and self.budget.augmentation == "none")
+        is_frozen = all(map(has_frozen_backbone, self.networks))
+        return self.is_precomputed or (is_frozen and self.budget.augmentation == "none")
 
     @property
     def is_precomputed(self) -> bool:

@@ -97,5 +97,10 @@ def complete_texts(texts: Tensor) -> Tensor:
         tensor([[ 97,  98],
                 [ 97, 255]])
     """
+    return texts[is_complete(texts)]
+
+
+def is_complete(texts: Tensor) -> Tensor:
+    """Return the (N,) mask of the texts that are not the beginning of the next one, on the device of (N, L) bytes."""
     continues = ((texts[:-1] == texts[1:]) | (texts[:-1] == PADDING)).all(1) & (texts[:-1] != texts[1:]).any(1)
-    return texts[torch.cat([~continues, torch.ones(len(texts[-1:]), dtype=torch.bool)])]
+    return torch.cat([~continues, continues.new_ones(len(texts[-1:]))])

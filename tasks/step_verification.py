@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from noisybench.config.parameters import parameter
@@ -12,12 +14,19 @@ from noisybench.data.dataset import Dataset
 from noisybench.data.texts import is_text, texts_of
 from noisybench.data.traces.steps import StepPlaces
 from noisybench.errors import UserError
-from noisybench.networks._step_verifier import build_verifier
+from noisybench.networks._step_verifier import StepVerifier, build_verifier
 from noisybench.networks.decoder import Decoder
+from noisybench.nn.frozen import has_frozen_backbone
 from noisybench.tasks._constant_features import ConstantFeatureTask
 from noisybench.tasks._language_pretraining import LanguagePretraining
 from noisybench.tasks._step_evaluator import StepEvaluator
+from noisybench.training.mitigation import public_name
+from noisybench.training.roles import ModelBuilder
+from noisybench.training.stack import Stack
 from noisybench.training.training_set import DiskTensor
+
+EVAL_BATCH_SIZE, MAX_EVAL_SCORES = 256, 2**26
+"""Number of texts to evaluate at a time, and of the scores of their tokens: 256 MiB in single precision."""
 
 
 class StepVerification(ConstantFeatureTask):
@@ -49,6 +58,8 @@ class StepVerification(ConstantFeatureTask):
 
     compatible_with = "classification"
     evaluator = StepEvaluator
+    # Of a text, the second view is equal to the first.
+    views = ("weak", "weak_2")
 
     pretraining_epochs: int = parameter(
         0, ge=0, le=1000, help="Number of epochs in which a decoder first learns to write the training solutions"
@@ -67,17 +78,17 @@ class StepVerification(ConstantFeatureTask):
             problems += error.problems
         if spec.budget.augmentation != "none":
             problems.append("budget.augmentation: texts cannot be augmented; set it to none")
-        for component in spec.mitigations:
-            requirements = component.build().requirements
-            if set(requirements.views) - {"weak", "weak_2"}:
-                problems.append(
-                    f"mitigations.{component.name}: it trains on augmented views of images, which texts do not have"
-                )
+        problems += [
+            f"mitigations.{component.name}: it sets initial weights by pre-training on images; remove it, or set "
+            "task.pretraining_epochs to pre-train a decoder on texts"
+            for component in spec.mitigations
+            if component.build().requirements.sets_initial_weights
+        ]
         return problems
 
     @classmethod
     def check_network(cls, spec: RunSpec, network: Any, dataset: Dataset) -> list[str]:
-        """Return problems if the network is no language model, or if its context is too short for the texts."""
+        """Return problems if the network is no language model or reads mixed texts, or if its context is too short."""
         name = spec.budget.network
         if not hasattr(network, "context_length"):
             return [
@@ -87,6 +98,15 @@ class StepVerification(ConstantFeatureTask):
         is_decoder = isinstance(network, Decoder)
         if spec.task.parameters["pretraining_epochs"] and not is_decoder:
             return [f"task.pretraining_epochs: `{name}` is pre-trained already; set it to 0"]
+        stack = Stack([component.build() for component in spec.mitigations])
+        # The mean of two texts, byte by byte, is no text; features of a frozen model are vectors, which have means.
+        if stack.requirements.mixes_samples and not _freezes(stack, network):
+            return [
+                f"mitigations.{public_name(mitigation)}: it mixes inputs, but texts have no mean; add mlp_probe or "
+                "linear_probe, which train on features of a frozen model, or remove it"
+                for mitigation in stack.mitigations
+                if mitigation.requirements.mixes_samples
+            ]
         longest, text = max(
             (_length(text, network), text)
             for split in (dataset.train, dataset.validation, dataset.test)
@@ -130,7 +150,18 @@ class StepVerification(ConstantFeatureTask):
 
     def eval_batch_size(self, inputs: Tensor | DiskTensor) -> int:
         """Return the number of inputs to evaluate at a time: few texts, whose scores take memory, or many features."""
-        return super().eval_batch_size(inputs) if len(inputs.shape) == 2 else 256
+        if len(inputs.shape) == 2:
+            return super().eval_batch_size(inputs)
+        (verifier,) = (module for module in self.networks[0].modules() if isinstance(module, StepVerifier))
+        return max(1, min(EVAL_BATCH_SIZE, MAX_EVAL_SCORES // (inputs.shape[-1] * verifier.vocabulary_size)))
+
+
+def _freezes(stack: Stack, network: nn.Module) -> bool:
+    """Return True if the stack trains a head on features of the frozen network, which is on the meta device."""
+    if not stack.with_role(ModelBuilder):
+        return False
+    with torch.device("meta"):
+        return has_frozen_backbone(stack.build_model(copy.deepcopy(network)))
 
 
 def _length(text: str, network: Any) -> int:

@@ -16,7 +16,7 @@ from noisybench.data.texts import is_text
 from noisybench.errors import UserError
 from noisybench.networks import published_weights
 from noisybench.nn.features import backbone_weights
-from noisybench.nn.frozen import BackboneWithHead, FrozenBackbone
+from noisybench.nn.frozen import has_frozen_backbone
 from noisybench.nn.spectrum import largest_singular_value_ratio, singular_value_entropy, singular_values
 from noisybench.nn.weights import load_backbone_weights
 from noisybench.tasks._constant_features import ConstantFeatureTask
@@ -174,7 +174,7 @@ class Transfer(ConstantFeatureTask):
         network = self.networks[0]
         entering = self.extract_features(inputs, network)
         flatness = self._flatness(entering)
-        if isinstance(network, BackboneWithHead) and isinstance(network.backbone, FrozenBackbone):
+        if has_frozen_backbone(network):
             features = self.constant_features(inputs)
             # A linear probe classifies the features themselves, whose singular values take longer than an epoch.
             of_backbone = flatness if torch.equal(features, entering) else self._flatness(features)

@@ -49,6 +49,11 @@ class StepVerifier(nn.Module):
         self.classifier = nn.Linear(self._output_layer.in_features + NUM_SURPRISES, num_classes)
 
     @property
+    def vocabulary_size(self) -> int:
+        """Number of scores that the model gives at each token."""
+        return self._output_layer.out_features
+
+    @property
     def _output_layer(self) -> nn.Linear:
         """Layer from the states of the model to the scores of its vocabulary."""
         layer: nn.Linear = (
@@ -106,7 +111,8 @@ def texts_of_bytes(content: Tensor) -> list[str]:
         >>> texts_of_bytes(torch.tensor([[195, 169, 255], [97, 98, 99]]))
         ['é', 'abc']
     """
-    return [bytes(value for value in row if value != PADDING).decode() for row in content.tolist()]
+    rows = content.to(torch.uint8).cpu().numpy()
+    return [row[row != PADDING].tobytes().decode() for row in rows]
 
 
 def build_verifier(name: str, num_classes: int) -> StepVerifier:

@@ -64,6 +64,15 @@ class BackboneWithHead(nn.Module):
         return scores
 
 
+def has_frozen_backbone(network: nn.Module) -> bool:
+    """Return True if a head is all of a network that is trained, so that the features of an input never change.
+
+    >>> has_frozen_backbone(with_frozen_backbone(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), lambda width: nn.Identity()))
+    True
+    """
+    return isinstance(network, BackboneWithHead) and isinstance(network.backbone, FrozenBackbone)
+
+
 def new_classifier(features: int, classes: int) -> nn.Linear:
     """Return a linear classifier with Kaiming-uniform weights and zero bias, as is usual for linear probes.
 

@@ -8,15 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from noisybench.api.models import Model
+from noisybench.config.budget import Budget
 from noisybench.config.resolve import resolve
 from noisybench.data.texts import text_bytes, text_inputs, texts_of
 from noisybench.errors import UserError
 from noisybench.leaderboard.class_evidence import DIAGNOSTICS
 from noisybench.networks._step_verifier import NUM_SURPRISES, build_verifier
 from noisybench.runs.preparation import prepare_run
-from noisybench.tasks._language_pretraining import LanguagePretraining, complete_texts
+from noisybench.tasks._language_pretraining import LanguagePretraining, complete_texts, is_complete
+from noisybench.tasks.step_verification import StepVerification
+from noisybench.training.stack import Stack
+from noisybench.training.training_set import TrainingSet
 from tests.helpers import train_toy
 from tests.tasks.test_language_models import save_model
 
@@ -81,7 +86,23 @@ def test_a_run_scores_steps_solutions_and_problems(tmp_path: Path) -> None:
     assert [cost.title for cost in recorder.auxiliary_costs] == ["language-model pre-training · decoder:16x1x64"]
 
 
-@pytest.mark.parametrize("stack", ["cross_entropy", "gce+linear_probe"])
+@pytest.mark.fast
+def test_complete_texts_are_found_on_the_device_of_the_training_set() -> None:
+    with FakeTensorMode():
+        texts = torch.empty(6, 8, dtype=torch.uint8, device="cuda")
+        assert is_complete(texts).device.type == "cuda"
+
+
+@pytest.mark.fast
+def test_few_texts_are_evaluated_at_a_time_if_they_have_many_scores() -> None:
+    data = TrainingSet(torch.zeros(2, 1, 1, 64, dtype=torch.uint8), torch.tensor([0, 1]), num_classes=2)
+    task = StepVerification(Budget(network="decoder:8x1"), seed=0, training_set=data, stack=Stack([]))
+    sizes = [task.eval_batch_size(torch.empty(9, 1, 1, length, device="meta")) for length in (64, 2048, 2**20)]
+    assert sizes == [256, 2**26 // (2048 * 256), 1]
+
+
+# Features of a frozen model can be mixed, as texts cannot.
+@pytest.mark.parametrize("stack", ["cross_entropy", "gce+linear_probe", "mixup+mlp_probe"])
 def test_stacks_train_all_weights_or_a_head(stack: str, tmp_path: Path) -> None:
     fields = recipe(task={"pretraining_epochs": 0}, mitigations=stack.split("+"))
     recorder = train_toy(prepare_run(resolve(fields)), tmp_path)
@@ -103,7 +124,10 @@ def test_language_model_of_hugging_face(tmp_path: Path) -> None:
         ({"budget": {"network": "decoder:16x1x16"}}, "needs a context of .* tokens, but `decoder:16x1x16` has 16"),
         ({"budget": {"network": "mlp:4"}}, "`mlp:4` reads no texts; choose a decoder"),
         ({"budget": {"augmentation": "crop"}}, "texts cannot be augmented"),
-        ({"mitigations": "pls"}, "views of images, which texts do not have"),
+        ({"mitigations": "pls"}, "pls: it reads the view .* but the task draws weak, weak_2 only"),
+        ({"mitigations": "mixup"}, "mixup: it mixes inputs, but texts have no mean; add mlp_probe or linear_probe"),
+        ({"mitigations": "elr_plus"}, "elr_plus: it mixes inputs, but texts have no mean"),
+        ({"mitigations": "simclr"}, "simclr: it sets initial weights by pre-training on images; remove it, or set"),
         ({"dataset": "digits", "noise": "clean"}, "digits has no steps of solutions"),
     ],
 )
