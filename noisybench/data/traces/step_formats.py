@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.data.traces.rows import Row
@@ -23,6 +23,11 @@ def _texts(row: Row, field: str) -> list[str]:
     return steps
 
 
+def _is_integer(value: Any) -> TypeGuard[int]:
+    # JSON's true and false are integers in Python.
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _further(row: Row, *read: str) -> dict[str, Any]:
     return {name: value for name, value in row.fields.items() if name not in read}
 
@@ -30,7 +35,7 @@ def _further(row: Row, *read: str) -> dict[str, Any]:
 def _process_bench(row: Row) -> list[LabeledSolution]:
     """Read `problem`, `steps` and `label`: the position of the first incorrect step from 0, or -1."""
     steps, label = _texts(row, "steps"), row.fields.get("label")
-    if not isinstance(label, int) or isinstance(label, bool) or not -1 <= label < len(steps):
+    if not _is_integer(label) or not -1 <= label < len(steps):
         raise UserError(
             f"{row.location}: `label` must be the position of the first incorrect step, from 0 to {len(steps) - 1} for "
             f"{len(steps)} steps, or -1 if all are correct, but is {show(label)}; align the label with the steps"
@@ -46,7 +51,7 @@ def _process_bench(row: Row) -> list[LabeledSolution]:
 def _prm_bench(row: Row) -> list[LabeledSolution]:
     """Read `modified_question`, `modified_process` and `error_steps`: the numbers of incorrect steps from 1."""
     steps, errors = _texts(row, "modified_process"), row.fields.get("error_steps")
-    if not isinstance(errors, list) or not all(isinstance(error, int) for error in errors):
+    if not isinstance(errors, list) or not all(map(_is_integer, errors)):
         raise UserError(f"{row.location}: `error_steps` must be a list of numbers of steps, from 1, or an empty list")
     outside = [error for error in errors if not 1 <= error <= len(steps)]
     if outside:
@@ -81,16 +86,11 @@ def _prm800k(row: Row) -> list[LabeledSolution]:
             break
     if not steps:
         return []
-    answer = {"solution": True, "found_error": False}.get(str(label.get("finish_reason")))
-    return [
-        LabeledSolution(
-            question["problem"],
-            steps,
-            classes,
-            answer_is_correct=answer if classes[-1] == CORRECT or answer is False else False,
-            fields=_further(row, "question", "label"),
-        )
-    ]
+    outcome = {"solution": True, "found_error": False}.get(str(label.get("finish_reason")))
+    # After a step without a rating, nothing says that the answer of what was read is that of the whole solution.
+    answer = False if classes[-1] == INCORRECT else outcome if len(steps) == len(rated) else None
+    fields = _further(row, "question", "label")
+    return [LabeledSolution(question["problem"], steps, classes, answer_is_correct=answer, fields=fields)]
 
 
 def _chosen(step: Any, location: str) -> tuple[str, int] | None:
@@ -105,11 +105,14 @@ def _chosen(step: Any, location: str) -> tuple[str, int] | None:
     human, position = step.get("human_completion"), step.get("chosen_completion")
     if position is None and human is not None:
         # Written by the labeler after all completions were rated incorrect.
-        return str(human["text"] if isinstance(human, dict) and "text" in human else human), 1
+        written = human.get("text") if isinstance(human, dict) else human
+        if not isinstance(written, str):
+            raise UserError(f"{location}: `human_completion` must be a text or have a `text`, but is {show(human)}")
+        return written, 1
     if position is None:
         # The last step of a solution with an error: none of its completions was chosen.
         position = 0
-    if not isinstance(position, int) or not 0 <= position < len(completions):
+    if not _is_integer(position) or not 0 <= position < len(completions):
         raise UserError(
             f"{location}: `chosen_completion` is {show(position)}, but there are {len(completions)} completions, from 0"
         )

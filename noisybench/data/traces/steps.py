@@ -142,16 +142,19 @@ class StepPlaces:
         Raises:
             UserError: the examples are not steps of solutions.
         """
-        if len(split) and not (split.fields and all(name in split.fields[0] for name in PLACE_FIELDS)):
+        try:
+            problem, solution, step = (
+                np.array([split.fields[row][name] for row in range(len(split))], dtype=np.int64)
+                for name in PLACE_FIELDS[:3]
+            )
+            answers = [split.fields[row]["answer_is_correct"] for row in range(len(split))]
+            correct = np.array([np.nan if answer is None else float(answer) for answer in answers])
+        except (IndexError, KeyError, OverflowError, TypeError, ValueError):
+            # Without the fields of steps, or with other values in fields of these names.
             raise UserError(
                 "dataset: its examples are not steps of solutions; choose a dataset of steps, such as step_file or "
                 "traced_steps"
-            )
-        problem, solution, step = (
-            np.array([each[name] for each in split.fields], dtype=np.int64) for name in PLACE_FIELDS[:3]
-        )
-        answers = [each["answer_is_correct"] for each in split.fields]
-        correct = np.array([np.nan if answer is None else float(answer) for answer in answers])
+            ) from None
         return cls(problem, solution, step, correct)
 
     def by_solution(self) -> list[NDArray[np.int64]]:

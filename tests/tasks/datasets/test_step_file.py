@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from noisybench.data.dataset import Dataset
+from noisybench.data.dataset import Dataset, Split
 from noisybench.data.targets import UNKNOWN_TARGET
-from noisybench.data.texts import texts_of
+from noisybench.data.texts import text_inputs, texts_of
 from noisybench.data.traces.rows import Row
 from noisybench.data.traces.step_formats import read_solutions
 from noisybench.data.traces.steps import StepPlaces
@@ -78,6 +78,8 @@ def test_prm800k_follows_the_chosen_completions_to_the_first_error() -> None:
     (correct,) = solutions_of(prm800k([chosen(rated("so 2", 1))]))
     assert correct.answer_is_correct is True
     assert solutions_of(prm800k([chosen(rated("unclear", None))])) == []
+    (unfinished,) = solutions_of(prm800k([chosen(rated("so", 1)), chosen(rated("unclear", None))]))
+    assert (unfinished.steps, unfinished.answer_is_correct) == (["so"], None)
 
 
 @pytest.mark.parametrize(
@@ -87,8 +89,11 @@ def test_prm800k_follows_the_chosen_completions_to_the_first_error() -> None:
         ({**PROCESS_BENCH, "label": None}, "position of the first incorrect step"),
         ({**PROCESS_BENCH, "steps": []}, "`steps` must be a list of one or more texts"),
         ({**PROCESS_BENCH, "steps": ["a", 1, "b"]}, "`steps` must be a list of one or more texts"),
+        ({**PRM_BENCH, "error_steps": [True]}, "`error_steps` must be a list of numbers of steps"),
         ({**PRM_BENCH, "error_steps": [4]}, "names step 4, but `modified_process` has the steps 1 to 3"),
         (prm800k([chosen(rated("a", 1), position=5)]), "step 1: `chosen_completion` is 5, but there are 1 completions"),
+        (prm800k([chosen(rated("a", 1), position=True)]), "step 1: `chosen_completion` is True"),
+        (prm800k([chosen(position=None, human={"rating": 1})]), "`human_completion` must be a text or have a `text`"),
         (prm800k([chosen(rated("a", 7))]), "`rating` of -1, 0, 1 or null"),
         ({"text": "a"}, "fit no format of labeled steps: processbench"),
     ],
@@ -143,6 +148,15 @@ def test_outcomes_label_all_steps_and_the_answer_is_known(tmp_path: Path) -> Non
     assert train.noisy_targets[solution].tolist() == [0, 0, 0]
     assert len(test) == 20
     assert StepPlaces.of(test).answer_is_correct.tolist() == test.targets.tolist()
+
+
+@pytest.mark.parametrize("value", ["first", None, 10**30])
+@pytest.mark.fast
+def test_other_values_in_fields_of_places_are_refused(value: Any) -> None:
+    fields = {"problem": value, "solution": 0, "step": 1, "answer_is_correct": None}
+    split = Split(text_inputs(["a"]), np.array([1]), np.arange(1), fields=(fields,))
+    with pytest.raises(UserError, match="not steps of solutions"):
+        StepPlaces.of(split)
 
 
 def test_traced_steps_are_labeled_by_re_execution() -> None:
