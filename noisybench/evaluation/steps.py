@@ -43,7 +43,8 @@ def score_first_error(
         places: solution of each step.
 
     Returns:
-        Scores by name; empty if all solutions are correct, or all incorrect.
+        Scores by name; empty if all solutions are correct, or all incorrect, or if some have only their last steps, so
+        that the first incorrect one may be missing.
 
     Example:
         >>> places = StepPlaces(np.zeros(4, int), np.array([0, 0, 1, 1]), np.array([1, 2, 1, 2]), np.full(4, np.nan))
@@ -54,7 +55,8 @@ def score_first_error(
     expected = first_errors(classes == CORRECT, places)
     found = first_errors(probability >= THRESHOLD, places)
     has_error = expected >= 0
-    if has_error.all() or not has_error.any():
+    has_all_steps = (places.step == 1).sum() == len(expected)
+    if has_error.all() or not has_error.any() or not has_all_steps:
         return {}
     incorrect = float((found == expected)[has_error].mean())
     correct = float((found == expected)[~has_error].mean())

@@ -28,6 +28,12 @@ def test_first_error_must_be_found_exactly() -> None:
 
 
 @pytest.mark.fast
+def test_solutions_without_their_first_steps_have_no_first_error() -> None:
+    last = StepPlaces(np.zeros(2, int), np.array([0, 1]), np.array([3, 2]), np.array([0.0, 1.0]))
+    assert score_first_error(np.array([0.1, 0.9]), np.array([0, 1]), last) == {}
+
+
+@pytest.mark.fast
 def test_shuffled_rows_have_the_same_scores() -> None:
     rng = np.random.default_rng(0)
     at = places([0] * 8 + [1] * 8, [n // 4 for n in range(16)], [float(n // 4 % 2) for n in range(16)])
