@@ -61,6 +61,11 @@ class MeanTeacher(LossFunction, StepCallback):
                 "not measured",
             ),
             Deviation(
+                "weight and decay change from epoch to epoch; in the code from step to step",
+                "one time for all schedules of methods",
+                "the teacher is the student in the first epoch; the weight is that of the first step of each epoch",
+            ),
+            Deviation(
                 "pixels count only above a confidence of the teacher if `min_confidence` is set; the code has no such rule",
                 "a guard against noise that both have learned; 0 by default, which is the code",
                 "none by default",
