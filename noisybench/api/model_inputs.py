@@ -83,7 +83,7 @@ def read_values(description: ModelDescription, inputs: Any, location: str = "inp
     if description.inputs == "features":
         return _read_features(description, inputs, location)
     if description.inputs == "texts":
-        return ModelInputs(text_bytes(text_inputs(read_prompts(description, inputs, location))))
+        return ModelInputs(text_bytes(text_inputs(_read_solutions(description, inputs, location))))
     if is_picture(inputs):
         inputs = [inputs]
     if isinstance(inputs, list | tuple) and inputs and is_picture(inputs[0]):
@@ -230,6 +230,22 @@ def _join(parts: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 def _size(description: ModelDescription) -> str:
     channels, height, width = description.input_shape
     return f"{width}x{height} pixels with {channels} channel{'s' if channels > 1 else ''}"
+
+
+def _read_solutions(description: ModelDescription, inputs: Any, location: str) -> list[str]:
+    """Return problems with their steps, each in a line that has an end, as in training.
+
+    Raises:
+        UserError: one of them is no text, or has no step.
+    """
+    texts = [text.removesuffix("\n") + "\n" for text in read_prompts(description, inputs, location)]
+    for row, text in enumerate(texts):
+        if text.count("\n") < 2:
+            raise UserError(
+                f"{location}: text {row}, {show(text[:40])}, has no step; write the problem in one line, then a line for each "
+                "step, such as '1+1?\\n1+1=2\\n'"
+            )
+    return texts
 
 
 def read_prompts(description: ModelDescription, inputs: Any, location: str = "inputs") -> list[str]:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.errors import UserError
+
 PADDING = 255
 """Value after the end of a text as bytes, which UTF-8 never has."""
 
@@ -15,12 +17,19 @@ PADDING = 255
 def text_inputs(texts: Sequence[str]) -> NDArray[Any]:
     """Return texts as (N, 1, 1, 1) inputs.
 
+    Raises:
+        UserError: a text has half of a character, which UTF-8 cannot store.
+
     Example:
         >>> text_inputs(["a cat", "a dog"]).shape
         (2, 1, 1, 1)
     """
-    # Arrays of a fixed width would give every text the memory of the longest one.
-    return np.array(texts, dtype=np.dtypes.StringDType()).reshape(-1, 1, 1, 1)
+    try:
+        # Arrays of a fixed width would give every text the memory of the longest one.
+        return np.array(texts, dtype=np.dtypes.StringDType()).reshape(-1, 1, 1, 1)
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        raise UserError(f"a text has {half!r}, half of a character; write the whole character") from None
 
 
 def is_text(inputs: Any) -> bool:

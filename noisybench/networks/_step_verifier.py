@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from noisybench.data.texts import PADDING
+from noisybench.errors import UserError
 from noisybench.networks import build_network
 from noisybench.networks.decoder import Decoder
 from noisybench.nn.features import capture_activations
@@ -68,6 +69,11 @@ class StepVerifier(nn.Module):
 
     def _features(self, content: Tensor) -> Tensor:
         tokens, is_step = self._read(content)
+        if tokens.shape[1] > self.model.context_length:
+            raise UserError(
+                f"inputs: a solution has {tokens.shape[1]} tokens, but the context of the verifier has "
+                f"{self.model.context_length}; shorten it, or train with a longer context"
+            )
         with capture_activations(self._output_layer, inputs=True) as seen:
             scores = self.model(tokens, has_padding=False)
         # No token attends to the padding after it, so that the last token has the same state in every batch.
