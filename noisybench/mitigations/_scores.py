@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from noisybench.config.budget import Budget
+from noisybench.errors import TrainingError
 from noisybench.nn.features import last_linear
 from noisybench.nn.weights import weights_digest
 from noisybench.training.auxiliary import AuxiliaryRun
@@ -323,7 +324,12 @@ def gradient_norms(task: Learner) -> Tensor:
     parts = []
     for start in range(0, len(data), size):
         images = task.normalize(data.inputs[start : start + size])
-        parts.append(norms(weights, images, data.targets[start : start + size].to(task.device)).detach())
+        try:
+            parts.append(norms(weights, images, data.targets[start : start + size].to(task.device)).detach())
+        except RuntimeError as error:
+            if "vmap" not in str(error):
+                raise
+            raise TrainingError("gradient=exact: not possible for this network; set gradient=last_layer") from None
     return torch.cat(parts)
 
 

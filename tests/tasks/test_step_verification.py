@@ -14,7 +14,7 @@ from noisybench.api.models import Model
 from noisybench.config.budget import Budget
 from noisybench.config.resolve import resolve
 from noisybench.data.texts import text_bytes, text_inputs, texts_of
-from noisybench.errors import UserError
+from noisybench.errors import TrainingError, UserError
 from noisybench.leaderboard.class_evidence import DIAGNOSTICS
 from noisybench.networks._step_verifier import NUM_SURPRISES, build_verifier
 from noisybench.runs.preparation import prepare_run
@@ -109,6 +109,12 @@ def test_stacks_train_all_weights_or_a_head(stack: str, tmp_path: Path) -> None:
     assert recorder.rows[-1].test_score > 0.3
 
 
+def test_exact_gradients_of_single_texts_are_refused(tmp_path: Path) -> None:
+    grand = {"name": "grand", "num_networks": 1, "epochs": 1, "keep_fraction": 0.8}
+    with pytest.raises(TrainingError, match="gradient=exact: not possible for this network; set gradient=last_layer"):
+        train_toy(prepare_run(resolve(recipe(task={"pretraining_epochs": 0}, mitigations=[grand]))), tmp_path)
+
+
 def test_language_model_of_hugging_face(tmp_path: Path) -> None:
     folder = save_model(tmp_path / "model")
     fields = recipe(task={"pretraining_epochs": 0}, budget={"network": f"huggingface:{folder}"})
@@ -146,5 +152,13 @@ def test_a_saved_verifier_reads_texts(tmp_path: Path) -> None:
     expected = recorder.evaluator.predictions().probabilities
     np.testing.assert_allclose(model.predict_proba(texts), expected, rtol=1e-4, atol=1e-5)
     assert set(model.predict(texts[:2], names=True)) <= {"correct", "incorrect"}
+    np.testing.assert_array_equal(model.predict_proba(texts[0].rstrip("\n")), model.predict_proba(texts[:1]))
+    for text in ("", "1+1:\n"):
+        with pytest.raises(UserError, match=r"text 1, .*, has no step; write the problem in one line"):
+            model.predict([texts[0], text])
+    with pytest.raises(UserError, match="has 67 tokens, but the context of the verifier has 64"):
+        model.predict("1:\n" + 63 * "9")
+    with pytest.raises(UserError, match="half of a character"):
+        model.predict("1:\n\ud800")
     with pytest.raises(UserError, match="the model reads texts, but got features"):
         model.predict(np.zeros((2, 3)))
