@@ -23,6 +23,8 @@ from tests.contracts import noise_toy
 NOT_IN_MEMORY = {
     "real_world": "noisy labels of its own",
     "from_folder": "the images of in_memory_labels have none",
+    "step_annotator": "its examples are not steps of solutions",
+    "step_dynamic": "its examples are not steps of solutions",
 }
 """Noise models that read what arrays do not have, with the reason that they give."""
 

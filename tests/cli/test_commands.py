@@ -120,7 +120,7 @@ def test_nothing_is_trained_when_one_run_is_impossible(folder: Path, noisybench:
         (["run", "digits", "noise.rate=1.2"], "noise.rate: input should be less than 1, but got 1.2"),
         (["run", "digits", "budget.epoch=3"], "budget: unknown field `epoch`; did you mean `epochs`"),
         (["list", "noises"], "unknown kind `noises`; did you mean `noise_models`?"),
-        (["describe", "ellr"], "unknown name `ellr`; did you mean `elr`?"),
+        (["describe", "ellr"], "unknown name `ellr`; did you mean `elr` or `clslsr`?"),
         (["leaderboard", "--rule", "best"], "unknown rule `best`; known: label_wave, last, last10, noisy_val, oracle"),
         (["leaderboard"], "the store has no finished runs that match"),
         (["labels", "verify", "nowhere"], "not a label set"),

@@ -94,9 +94,9 @@ def test_linear_separation_is_the_better_detector_of_far_ood_images(records: lis
         return later(records, rate, ALTERNATE, lambda row: row.detectors[name][key])
 
     assert of("linear", "ood_auroc") >= 0.97
-    # At 40 % the loss of one of the seeds ranks OOD images nearly as well; the lead is plain at 60 %.
     assert of("linear", "ood_auroc") - of("loss", "ood_auroc") >= 0.01
-    assert of("linear", "ood_auroc", 0.6) - of("loss", "ood_auroc", 0.6) >= 0.03
+    # Pairs of images in the wrong order: at most a tenth of those of the loss, which ranks some seeds nearly as well.
+    assert 1 - of("linear", "ood_auroc", 0.6) <= 0.1 * (1 - of("loss", "ood_auroc", 0.6))
     assert of("linear", "ood_balanced_accuracy") >= 0.97
     assert of("loss", "ood_balanced_accuracy") >= 0.85
     rate = chosen(records, 0.4, ALTERNATE)[0].manifest["label_status"]["out_of_distribution"] / 1258
