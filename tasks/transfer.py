@@ -110,8 +110,8 @@ class Transfer(ConstantFeatureTask):
             )
         if inputs.dtype != "uint8":
             problems += [
-                f"mitigations.{component.name}: it trains on the views {' and '.join(map(describe_view, views))} of images, "
-                "but the dataset holds features; choose another mitigation, or parameters without these views"
+                f"mitigations.{component.name}: it trains on views of images ({', '.join(map(describe_view, views))}), but the "
+                "dataset holds features; choose another mitigation, or parameters without these views"
                 for component in spec.mitigations
                 if (views := [view for view in component.build().requirements.views if view not in BUDGET_VIEWS])
             ]

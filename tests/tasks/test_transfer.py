@@ -211,7 +211,9 @@ def test_two_ways_to_tune_are_refused() -> None:
 
 
 def test_heads_are_for_transfer_alone() -> None:
-    with pytest.raises(UserError, match="linear_probe: supports the tasks transfer, but the task is classification"):
+    with pytest.raises(
+        UserError, match="linear_probe: supports the tasks transfer, step_verification, but the task is classification"
+    ):
         prepared_toy("linear_probe", task="classification")
 
 
@@ -339,7 +341,7 @@ def test_each_mitigation_trains_on_features_or_is_refused_with_a_reason(tmp_path
             break
     assert set(frozen) == {"full_finetuning"}
     assert all(len(reason) > 40 for reason in refused.values())
-    assert set(refused) == {"lora", "lsa", "simclr"}
+    assert set(refused) == {"disc", "lora", "lsa", "simclr"}
 
 
 def test_a_linear_layer_of_features_is_that_of_torch() -> None:
@@ -365,7 +367,7 @@ def test_an_archive_of_features_is_read_once(tmp_path: Path, monkeypatch: pytest
 def test_views_of_images_are_refused_for_features(tmp_path: Path) -> None:
     cls = get_entry("datasets", "features").load_class()
     fields = {"task": "transfer", "dataset": {"name": "features", **cls.example(tmp_path)}}
-    with pytest.raises(UserError, match="it trains on contrastive views of images, but the dataset holds"):
+    with pytest.raises(UserError, match=r"it trains on views of images \(contrastive\), but the dataset holds"):
         prepare_run(toy_spec("pls", **fields, budget={"network": "features", "batch_size": 8}))
 
 
