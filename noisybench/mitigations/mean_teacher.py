@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
@@ -15,6 +15,7 @@ from noisybench.training.mitigation import Requirements
 from noisybench.training.roles import LossFunction, StepCallback
 
 if TYPE_CHECKING:
+    from noisybench.config.budget import Budget
     from noisybench.training.learner import Learner
     from noisybench.training.training_set import TrainingSet
 
@@ -92,6 +93,15 @@ class MeanTeacher(LossFunction, StepCallback):
     def requirements(self) -> Requirements:
         """A student and its moving average, of which the latter is deployed."""
         return Requirements(networks=2, deployed=1)
+
+    def check(self, network: nn.Module, budget: Budget, examples: int) -> list[str]:
+        """Check that there is an epoch in which the teacher differs from the student."""
+        if budget.epochs > 1:
+            return []
+        return [
+            "the teacher is the student in the first epoch, so one epoch is training without a teacher; set budget.epochs=2 "
+            "or more"
+        ]
 
     def prepare(self, task: Learner, training_set: TrainingSet) -> None:
         """Let the teacher start as the student, without gradients."""

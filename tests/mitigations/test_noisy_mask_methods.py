@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from noisybench.config.budget import Budget
+from noisybench.errors import UserError
 from noisybench.mitigations.clslsr import CLSLSR
 from noisybench.mitigations.mean_teacher import STUDENT, TEACHER, MeanTeacher
 from noisybench.mitigations.trinet import agreed_loss
@@ -69,6 +70,11 @@ def test_the_teacher_starts_as_the_student_and_moves_by_one_minus_the_decay() ->
     mitigation.on_step_end(learner)
     for weight, old in zip(teacher, before, strict=True):
         torch.testing.assert_close(weight, old + 0.4)
+
+
+def test_one_epoch_has_no_teacher() -> None:
+    with pytest.raises(UserError, match="mean_teacher: the teacher is the student in the first epoch"):
+        prepared_toy("mean_teacher", task="segmentation", budget={**SHORT, "epochs": 1})
 
 
 def test_no_gradient_reaches_the_teacher() -> None:
