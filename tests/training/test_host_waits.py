@@ -133,7 +133,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_no_step_makes_the_host_wait(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     counter, steps = counted_epoch(CASES[case], monkeypatch)
-    assert steps >= 1
+    assert steps >= (1 if case.startswith("pes ") else 2), "pes trains on few examples in its last stage"
     assert {name: count / steps for name, count in counter.waits.items()} == KNOWN.get(case, {})
 
 

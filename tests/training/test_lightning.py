@@ -89,7 +89,9 @@ def test_a_trainer_reaches_the_weights_of_the_own_loop(stack: Any, tmp_path: Pat
     task, counter = toy_task(stack), Counter()
     fit(task, counter)
     assert len(counter.steps) == 3
-    assert counter.steps[-1] == len(task.plan), "a callback sees every optimizer step"
+    is_pes = isinstance(stack, dict) and stack["name"] == "pes"
+    # In its last stage, pes trains on the few examples that it selects.
+    assert counter.steps[-1] == len(task.plan) > (0 if is_pes else 1), "a callback sees every optimizer step"
     assert counter.steps[0] > 1
     assert sum(counter.losses[-counter.steps[-1] :]) / counter.steps[-1] == pytest.approx(task.train_loss)
     assert_same_weights(task, tmp_path, stack)
