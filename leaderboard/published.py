@@ -25,6 +25,7 @@ METHODS = {
     "co_teaching_plus": ("Co-teaching+",),
     "jocor": ("JoCoR",),
     "cores2": ("CORES",),
+    "cores2_star": ("CORES*",),
     "f_divergence": ("F-div",),
     "peer_loss": ("Peer Loss",),
     "elr": ("ELR", "ELR(cosine)"),

@@ -31,6 +31,7 @@ NOT_LOSSES: dict[str, str] = {
     "co_teaching_plus": "trains two networks on examples that they classify differently",
     "confident_learning": SCORES,
     "cores2": "counts the observed labels of the whole training set before training",
+    "cores2_star": "trains a new network in a second phase, on two views of the examples",
     "disc": "reads a strong view of each example, and selects and corrects labels after each epoch",
     "dividemix": "trains two networks, on batches that each plans for the other",
     "el2n": SCORES,

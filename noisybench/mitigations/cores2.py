@@ -28,7 +28,7 @@ class CORES2(LossFunction, DetectorProvider):
     The regularizer subtracts the loss of a label drawn from the class frequencies, which keeps predictions
     confident; from `sieve_epoch` on, examples count whose loss is below its mean over all classes (Cheng et al. 2021). The
     class frequencies are those of the examples that passed the sieve, which is a detector, in the epoch before. This is the
-    first phase of the paper; its second phase trains a new network with consistency regularization on the others.
+    first phase of the paper; `cores2_star` has both.
     """
 
     fidelity = Fidelity(
@@ -43,9 +43,9 @@ class CORES2(LossFunction, DetectorProvider):
         golden=("cores2",),
         deviations=(
             Deviation(
-                "the first phase of the paper; the second one trains a new network for 1600 epochs with consistency of "
-                "augmented views of the examples that were left out",
-                "a training of its own, which most comparisons leave out",
+                "the first phase of the paper; `cores2_star` has the second one too, which trains a new network with consistency "
+                "of augmented views",
+                "most comparisons have the first phase alone",
                 "published as CORES and CORES*: 83.6 and 91.7 on CIFAR-10N worst",
             ),
             Deviation(

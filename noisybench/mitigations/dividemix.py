@@ -12,6 +12,7 @@ from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.evaluation.mixture import Components, two_components
 from noisybench.mitigations._pseudo_labels import sharpen, uniform_prior_penalty
+from noisybench.mitigations._semi_supervised import mean_of_parts, mixed_scores, mixmatch_losses, plan_steps
 from noisybench.training.batch import Batch, BatchPlan, cross_entropy, probabilities_in_float32
 from noisybench.training.mitigation import Requirements
 from noisybench.training.roles import Detector, DetectorProvider, EpochPlanner, LossFunction
@@ -163,12 +164,7 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
             count = len(labeled) // size
             # One more than there are whole batches, as in the authors' code.
             self._num_steps[network], self._steps_done[network] = count + 1, 0
-            # The unlabeled examples are repeated as often as needed.
-            positions = torch.arange(count * half if len(unlabeled) else 0, device=order.device)
-            repeated = unlabeled[positions % max(1, len(unlabeled))]
-            for step in range(count):
-                parts = (labeled[step * size : (step + 1) * size], repeated[step * half : (step + 1) * half])
-                steps.append(BatchPlan(torch.cat(parts), network))
+            steps += plan_steps(labeled, unlabeled, (size, half), count, network)
         return steps
 
     def loss(self, task: Learner, batch: Batch) -> Tensor:
@@ -180,30 +176,14 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
             return loss - entropy(logits) if self.confidence_penalty else loss
         views = [batch.views["weak"], batch.views["weak_2"]]
         targets = self._targets(task, batch, views, network, size)
-        # A number drawn on the host: reading it does not wait for the GPU.
-        mix_weight = float(task.rng.beta(self.alpha, self.alpha))
-        mix_weight = max(mix_weight, 1 - mix_weight)  # the example itself dominates its partner
-        inputs, all_targets = torch.cat(views), torch.cat([targets, targets])
-        partner = torch.randperm(len(inputs), generator=task.generator, device=inputs.device)
-        logits = task.logits(inputs.lerp(inputs[partner], 1 - mix_weight), network)
-        mixed = all_targets.lerp(all_targets[partner], 1 - mix_weight)
-        # In float32: under mixed precision, a softmax in bfloat16 has too few digits for small probabilities.
-        labeled_loss = -(mixed * logits.float().log_softmax(1)).sum(1)
-        # The mean over classes keeps the weight of this term independent of their number.
-        unlabeled_loss = (logits.float().softmax(1) - mixed).square().mean(1)
-        count = len(batch.index)
+        logits, mixed = mixed_scores(task, views, targets, self.alpha, network)
         progress = task.current_epoch - self.warmup_epochs + self._steps_done[network] / self._num_steps[network]
         ramp = min(progress / RAMP_EPOCHS, 1.0)
         self._steps_done[network] += 1
-        # (2, B) by view: the mean over views of the labeled, and of the unlabeled examples.
-        labeled = labeled_loss.view(2, count)[:, :size].mean(0)
-        unlabeled = unlabeled_loss.view(2, count)[:, size:].mean(0)
-        # The task takes the mean over the batch, so each part is scaled to contribute its own mean.
-        parts = [labeled * (count / size)]
-        if count > size:
-            parts.append(self.unlabeled_weight * ramp * unlabeled * (count / (count - size)))
+        labeled, unlabeled = mixmatch_losses(logits, mixed, len(views), size)
+        losses = mean_of_parts(labeled, self.unlabeled_weight * ramp * unlabeled)
         # A scalar that is added to every value enters the mean over the batch once.
-        return torch.cat(parts) + uniform_prior_penalty(logits)
+        return losses + uniform_prior_penalty(logits)
 
     @torch.no_grad()
     def _targets(self, task: Learner, batch: Batch, views: list[Tensor], network: int, size: int) -> Tensor:

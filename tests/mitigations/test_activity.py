@@ -13,6 +13,7 @@ from noisybench.mitigations.pixel_confident_learning import PixelConfidentLearni
 from noisybench.training.batch import Batch
 from tests.helpers import prepared_toy, toy_dataset, toy_labels, train_toy
 
+SIEVE = {"warmup_epochs": 0, "sieve_epoch": 1, "lr_warmup_epochs": 0}
 NEVER_ACTS = [
     ({"name": "forward_correction", "warmup_epochs": 3}, 3, "never be corrected"),
     ({"name": "backward_correction", "warmup_epochs": 5}, 3, "never be corrected"),
@@ -23,6 +24,7 @@ NEVER_ACTS = [
     ({"name": "co_teaching_plus", "warmup_epochs": 3}, 3, "disagreement would never be used; set it to at most 2"),
     ({"name": "jocor"}, 1, "one epoch is training without selection"),
     ({"name": "cores2", "warmup_epochs": 2, "sieve_epoch": 4}, 3, "leave cross-entropy in all 3 epochs"),
+    ({"name": "cores2_star", **SIEVE, "sieve_phase_epochs": 3}, 3, "take 4 or more, but budget.epochs is 3"),
     ({"name": "gls", "warmup_epochs": 3}, 3, "is cross-entropy only; set it to at most 2"),
     ({"name": "peer_loss"}, 1, "gives the peer term no weight in a budget of 1 epoch"),
     ({"name": "f_divergence", "warmup_epochs": 3}, 3, "is cross-entropy only; set it to at most 2"),
@@ -75,3 +77,19 @@ def test_flagged_pixels_have_no_influence_on_the_loss() -> None:
     weighted = mitigation.wrap_loss(None, batch, lambda inner: losses)
     # The task takes the mean over the three labeled pixels; the mean over the two that are kept is 2.
     assert float((weighted * labeled).sum() / labeled.sum()) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"sieve_phase_epochs": 1, **SIEVE}, "sieve_phase_epochs to more than 1"),
+        ({"sieve_phase_epochs": 2, **SIEVE, "unlabeled_fraction": 0.01}, "leaves 32 labeled and 0 unlabeled examples"),
+        (
+            {"sieve_phase_epochs": 2, **SIEVE, "lr_warmup_epochs": 9},
+            "takes the whole second phase of 1 epochs",
+        ),
+    ],
+)
+def test_refuses_phases_of_cores2_star_that_do_not_train(parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        prepared_toy({"name": "cores2_star", **parameters})

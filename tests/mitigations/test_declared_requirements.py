@@ -21,6 +21,10 @@ from noisybench.training.views import PolicyView
 NOISE = {"noise_u": OptimizerSettings(10.0), "noise_v": OptimizerSettings(10.0)}
 REVISION = {"optimizer": "adam", "learning_rate": 5e-7, "lr_schedule": "constant"}
 LATE = {"optimizer": "adam", "learning_rate": 1e-4, "lr_schedule": "constant", "weight_decay": 0.0}
+SIEVE = {
+    "optimizer": "sgd", "learning_rate": 0.1, "lr_schedule": "constant", "momentum": 0.0, "weight_decay": 0.0,
+}  # fmt: skip
+RISING = {"lr_schedule": "cosine", "warmup_epochs": 5}
 FINAL = {"lr_schedule": "multistep", "lr_milestones": (3, 6), "lr_gamma": 0.1}
 NEEDED: dict[str, dict[str, Any]] = {
     "networks": {
@@ -30,6 +34,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "ensemble": {"dividemix": "logits", "elr_plus": "logits", "ensemble": "probabilities"},
     "deployed": {"elr_plus": 2, "mean_teacher": 1},
     "views": {
+        "cores2_star": ("weak", PolicyView("auto_augment_cifar10", cutout=(0.5, 0.5))),
         "disc": ("weak", PolicyView("rand_augment", magnitude=8, probability=0.5, cutout=(0.15, 0.15))),
         "dividemix": ("weak", "weak_2"),
         "lsa": ("weak", "weak_2", PolicyView("rand_augment", num_ops=1, magnitude=6, crop="resized"), "contrastive"),
@@ -47,13 +52,14 @@ NEEDED: dict[str, dict[str, Any]] = {
         "volminnet": {"transition": OptimizerSettings(0.01, momentum=0.9, follows_schedule=True)},
     },
     "phases": {
+        "cores2_star": (Phase(41, settings=SIEVE), Phase(weights="fresh", settings=RISING)),
         "pencil": (Phase(), Phase(10, settings=FINAL)),
         "pes": (Phase(10), Phase(4, settings=LATE), Phase(3, settings=LATE), Phase()),
         "t_revision": (Phase(10), Phase(), Phase(5, settings=REVISION)),
     },
     "keep_step_count": {},
     "per_sample_state": dict.fromkeys(
-        ("cores2", "disc", "dividemix", "elr", "elr_plus", "lsa", "pencil", "pls", "sop", "sop_plus"), True
+        ("cores2", "cores2_star", "disc", "dividemix", "elr", "elr_plus", "lsa", "pencil", "pls", "sop", "sop_plus"), True
     ),
     "follows_mixing": {"elr": True},
     "mixes_samples": dict.fromkeys(("disc", "dividemix", "elr_plus", "lsa", "mixup", "pls"), True),
