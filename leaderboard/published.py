@@ -28,6 +28,7 @@ METHODS = {
     "cores2_star": ("CORES*",),
     "f_divergence": ("F-div",),
     "peer_loss": ("Peer Loss",),
+    "cal": ("CAL",),
     "elr": ("ELR", "ELR(cosine)"),
     "elr_plus": ("ELR+",),
     "sop": ("SOP",),

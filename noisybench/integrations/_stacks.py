@@ -25,6 +25,7 @@ SUBSET = "leaves out examples before training; train on a `torch.utils.data.Subs
 NOT_LOSSES: dict[str, str] = {
     "adele": "reads the network's activations and rewrites the masks of the whole training set",
     "aum": SCORES,
+    "cal": "trains a second network from fresh weights on labels that the first one has corrected",
     "cdr": "changes the gradients of the network after the backward pass",
     "clslsr": "trains networks by cross-validation to find incorrect pixels",
     "co_teaching": "trains two networks, each on the selection of the other",

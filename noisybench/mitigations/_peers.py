@@ -21,15 +21,15 @@ def draw_peers(task: Learner, count: int) -> Batch:
     return task.draw(count).with_labels(labels, None)
 
 
-def bounded_cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
-    """Return (B,) values of -sum_c t_c ln(p_c + 1e-5) for (B, C) logits, in nats.
+def bounded_cross_entropy(logits: Tensor, batch: Batch, epsilon: float = EPSILON) -> Tensor:
+    """Return (B,) values of -sum_c t_c ln(p_c + epsilon) for (B, C) logits, in nats.
 
     >>> import torch
     >>> batch = Batch({"weak": torch.zeros(1, 1)}, torch.tensor([1]), torch.tensor([0]), num_classes=2)
     >>> bounded_cross_entropy(torch.tensor([[99.0, 0.0]]), batch)
     tensor([11.5129])
     """
-    return -_of_targets((probabilities_in_float32(logits) + EPSILON).log(), batch)
+    return -_of_targets((probabilities_in_float32(logits) + epsilon).log(), batch)
 
 
 def target_probability(logits: Tensor, batch: Batch) -> Tensor:

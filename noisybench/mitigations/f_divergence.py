@@ -6,17 +6,16 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.mitigations._peers import bounded_cross_entropy, draw_peers, target_probability
+from noisybench.mitigations._warmup import LossAfterWarmup
 from noisybench.training.batch import Batch
-from noisybench.training.roles import LossFunction
 
 if TYPE_CHECKING:
-    from noisybench.config.budget import Budget
     from noisybench.training.learner import Learner
 
 Function = Callable[[Tensor], Tensor]
@@ -34,12 +33,12 @@ DIVERGENCES: dict[str, tuple[Function, Function]] = {
 """Activation of a probability, and its conjugate, by divergence."""
 
 
-class FDivergence(LossFunction):
+class FDivergence(LossAfterWarmup):
     """Maximize the divergence between inputs with their labels and inputs with labels of others (f-divergence).
 
     Its variational form compares the probability of the observed label with that of random labels for random inputs; for the
     divergences offered here, label noise moves its maximum little (Wei and Liu 2021). It follows on `warmup_epochs` of
-    cross-entropy, from whose weights the paper starts.
+    cross-entropy; the paper starts from the best weights of these, with a new optimizer and a schedule of its own.
     """
 
     fidelity = Fidelity(
@@ -53,10 +52,10 @@ class FDivergence(LossFunction):
         golden=("f_divergence",),
         deviations=(
             Deviation(
-                "the warm-up is a part of the run and ends with its last weights; the authors train it for 240 epochs, and take "
-                "those with the best noisy validation accuracy",
-                "all stacks have equal budgets",
-                "depends on the budget",
+                "of several epochs of the warm-up with the best validation accuracy, the first one is taken; the authors take "
+                "the last",
+                "one rule for all methods",
+                "epochs with equal accuracy only",
             ),
             Deviation(
                 "peers are drawn with replacement; the authors take two batches of a new permutation",
@@ -71,24 +70,17 @@ class FDivergence(LossFunction):
         ),
     )
 
+    restart_settings = {"lr_schedule": "multistep", "lr_milestones": (30, 60, 90), "lr_gamma": 0.1}
+
     divergence: Literal["total_variation", "jensen_shannon", "pearson", "kullback_leibler", "jeffrey"] = parameter(
         "total_variation", help="Divergence that is maximized"
     )
-    warmup_epochs: int = parameter(10, ge=0, low=2, high=30, help="Epochs of cross-entropy before the divergence")
 
     @classmethod
     def test_cases(cls) -> tuple[dict[str, Any], ...]:
-        """Return two divergences, one without a warm-up."""
-        return {"warmup_epochs": 1}, {"divergence": "jeffrey", "warmup_epochs": 0}
-
-    def check(self, network: nn.Module, budget: Budget, examples: int) -> list[str]:
-        """Check that there is an epoch after the warm-up."""
-        if self.warmup_epochs < budget.epochs:
-            return []
-        return [
-            f"warmup_epochs={self.warmup_epochs} of {budget.epochs} epochs is cross-entropy only; set it to at most "
-            f"{budget.epochs - 1}"
-        ]
+        """Return two divergences, one without a warm-up, and a restart."""
+        restart = {"warmup_epochs": 2, "continue_from": "best", "restart_learning_rate": 0.01}
+        return {"warmup_epochs": 1}, {"divergence": "jeffrey", "warmup_epochs": 0}, restart
 
     def loss(self, task: Learner, batch: Batch) -> Tensor:
         """Return the bounded cross-entropy during the warm-up, then the negative variational divergence."""

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
+from noisybench.mitigations._warmup import LossAfterWarmup
 from noisybench.training.batch import Batch, cross_entropy
 from noisybench.training.mitigation import Requirements
-from noisybench.training.roles import LossFunction
 
 if TYPE_CHECKING:
-    from noisybench.config.budget import Budget
     from noisybench.training.learner import Learner
 
 
-class GLS(LossFunction):
+class GLS(LossAfterWarmup):
     """Smooth labels with a rate that may be negative (generalized label smoothing).
 
     A negative rate puts weight below zero on all other classes, which makes predictions more confident and is better than
     positive smoothing where many labels are incorrect (Wei et al. 2021). The loss has no lower bound then, so it follows on
-    `warmup_epochs` of cross-entropy, and with them on a small learning rate in the paper.
+    `warmup_epochs` of cross-entropy. In the paper, it begins with the best weights of the warm-up and a new optimizer with a
+    small constant learning rate.
     """
 
     tasks = ("classification", "segmentation", "chain_of_thought")
@@ -37,36 +38,32 @@ class GLS(LossFunction):
         golden=("gls",),
         deviations=(
             Deviation(
-                "the warm-up ends with its last weights; the authors go back to those with the best test accuracy",
+                "the best weights of the warm-up are those with the highest accuracy on noisy validation labels; the authors "
+                "take the test accuracy",
                 "no weights are selected on the test split",
-                "the difference of best and last epoch of cross-entropy at a learning rate of 0.001",
+                "the difference between two epochs of cross-entropy",
             ),
         ),
     )
 
+    restart_settings = {
+        "optimizer": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 1e-4, "lr_schedule": "constant",
+    }  # fmt: skip
+
     smoothing: float = parameter(
         -0.2, lt=1, ge=-100, low=-4.0, high=0.8, help="Smoothing rate; negative rates make predictions more confident"
     )
-    warmup_epochs: int = parameter(10, ge=0, low=0, high=30, help="Epochs of cross-entropy before labels are smoothed")
 
     @classmethod
     def test_cases(cls) -> tuple[dict[str, Any], ...]:
-        """Return a negative rate after a warm-up, and a positive one without."""
-        return {"warmup_epochs": 1}, {"smoothing": 0.3, "warmup_epochs": 0}
+        """Return a negative rate after a warm-up, a positive one without, and a restart."""
+        restart = {"warmup_epochs": 2, "continue_from": "best", "restart_learning_rate": 0.001}
+        return {"warmup_epochs": 1}, {"smoothing": 0.3, "warmup_epochs": 0}, restart
 
     @property
     def requirements(self) -> Requirements:
-        """Nothing; data-parallel training is supported."""
-        return Requirements(distributed_state={})
-
-    def check(self, network: nn.Module, budget: Budget, examples: int) -> list[str]:
-        """Check that there is an epoch after the warm-up."""
-        if self.warmup_epochs < budget.epochs:
-            return []
-        return [
-            f"warmup_epochs={self.warmup_epochs} of {budget.epochs} epochs is cross-entropy only; set it to at most "
-            f"{budget.epochs - 1}"
-        ]
+        """Two phases if training restarts after the warm-up; data-parallel training is supported."""
+        return dataclasses.replace(super().requirements, distributed_state={})
 
     def loss(self, task: Learner, batch: Batch) -> Tensor:
         """Return cross-entropy with smoothed labels after the warm-up."""

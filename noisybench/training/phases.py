@@ -39,6 +39,7 @@ class Phase:
         settings: settings of the budget's optimizer and schedule that differ in this phase. If `lr_schedule` is one of them,
             the schedule spans the phase alone and forgets that of the budget; otherwise the budget's schedule continues,
             from the phase's `learning_rate` if it has one.
+        restarts_schedule: the budget's schedule begins anew and spans the phase alone, as if it were a training of its own.
 
     >>> Phase(epochs=5, weights="best", settings={"optimizer": "adam", "learning_rate": 5e-7}).settings["optimizer"]
     'adam'
@@ -47,6 +48,7 @@ class Phase:
     epochs: int | None = None
     weights: Literal["current", "fresh", "best"] = "current"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    restarts_schedule: bool = False
 
 
 class Span(NamedTuple):
@@ -128,7 +130,7 @@ def plan(phases: Sequence[Phase], budget: Budget) -> list[Span]:
     for phase in phases or (Phase(),):
         start = spans[-1].end if spans else 0
         length = rest if phase.epochs is None else phase.epochs
-        has_schedule = "lr_schedule" in phase.settings
+        has_schedule = phase.restarts_schedule or "lr_schedule" in phase.settings
         settings = _budget_of(phase.settings, budget, length if has_schedule else budget.epochs)
         spans.append(Span(start, start + length, settings, start if has_schedule else 0, phase.weights))
     return spans
@@ -136,7 +138,7 @@ def plan(phases: Sequence[Phase], budget: Budget) -> list[Span]:
 
 def _budget_of(settings: Mapping[str, Any], budget: Budget, epochs: int) -> Budget:
     """Return a budget with the settings of a phase."""
-    if not settings:
+    if not settings and epochs == budget.epochs:
         return budget
     allowed = (*OPTIMIZER_SETTINGS, *(SCHEDULE_SETTINGS if "lr_schedule" in settings else ()))
     unknown = [name for name in settings if name not in allowed]

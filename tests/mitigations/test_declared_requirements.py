@@ -52,6 +52,7 @@ NEEDED: dict[str, dict[str, Any]] = {
         "volminnet": {"transition": OptimizerSettings(0.01, momentum=0.9, follows_schedule=True)},
     },
     "phases": {
+        "cal": (Phase(10, restarts_schedule=True), Phase(weights="fresh", restarts_schedule=True)),
         "cores2_star": (Phase(41, settings=SIEVE), Phase(weights="fresh", settings=RISING)),
         "pencil": (Phase(), Phase(10, settings=FINAL)),
         "pes": (Phase(10), Phase(4, settings=LATE), Phase(3, settings=LATE), Phase()),
@@ -59,7 +60,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     },
     "keep_step_count": {},
     "per_sample_state": dict.fromkeys(
-        ("cores2", "cores2_star", "disc", "dividemix", "elr", "elr_plus", "lsa", "pencil", "pls", "sop", "sop_plus"), True
+        ("cal", "cores2", "cores2_star", "disc", "dividemix", "elr", "elr_plus", "lsa", "pencil", "pls", "sop", "sop_plus"), True
     ),
     "follows_mixing": {"elr": True},
     "mixes_samples": dict.fromkeys(("disc", "dividemix", "elr_plus", "lsa", "mixup", "pls"), True),

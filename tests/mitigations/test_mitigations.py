@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from noisybench.config.budget import Budget
+from noisybench.errors import UserError
 from noisybench.mitigations._small_loss import small_loss_weights
 from noisybench.mitigations._transition import estimate_transitions
 from noisybench.mitigations.backward_correction import backward_cross_entropy
@@ -21,6 +23,7 @@ from noisybench.mitigations.co_teaching import CoTeaching
 from noisybench.mitigations.co_teaching_plus import CoTeachingPlus
 from noisybench.mitigations.cores2 import CORES2
 from noisybench.mitigations.elr import ELR
+from noisybench.mitigations.f_divergence import FDivergence
 from noisybench.mitigations.forward_correction import forward_cross_entropy
 from noisybench.mitigations.gce import generalized_cross_entropy
 from noisybench.mitigations.gls import GLS
@@ -29,7 +32,10 @@ from noisybench.mitigations.label_smoothing import LabelSmoothing
 from noisybench.mitigations.mixup import Mixup
 from noisybench.mitigations.sce import reverse_cross_entropy
 from noisybench.training.batch import Batch
+from noisybench.training.phases import Phase
+from noisybench.training.schedule import learning_rate_at
 from noisybench.training.training_set import TrainingSet
+from tests.helpers import prepared_toy
 
 CLASSES = 4
 
@@ -253,6 +259,21 @@ def test_cores2_leaves_out_examples_and_follows_the_classes_of_the_others() -> N
     mitigation.on_epoch_end(task)
     close(mitigation.state["prior"], [1.0, 0.0, 0.0, 0.0])
     assert mitigation.diagnostics["left_out"] == pytest.approx(4 / 6)
+
+
+def test_losses_after_a_warm_up_restart_as_published() -> None:
+    warmup, after = GLS(warmup_epochs=4, continue_from="best", restart_learning_rate=1e-6).requirements.phases
+    assert (warmup, after.weights) == (Phase(4), "best")
+    assert (after.settings["nesterov"], after.settings["lr_schedule"]) == (True, "constant")
+    settings = FDivergence(restart_learning_rate=0.01).requirements.phases[1].settings
+    budget = Budget(epochs=100, **settings)
+    rates = [learning_rate_at(budget, epoch) for epoch in (0, 29, 30, 60, 99)]
+    assert rates == pytest.approx([0.01, 0.01, 0.001, 1e-4, 1e-5])
+    assert FDivergence().requirements.phases == ()
+    with pytest.raises(UserError, match="warmup_epochs is 0; leave them out"):
+        prepared_toy({"name": "gls", "warmup_epochs": 0, "continue_from": "best"})
+    masks = TrainingSet(torch.zeros(2, 1, 4, 4), torch.zeros(2, 4, 4), CLASSES)
+    assert "set continue_from=last" in GLS(continue_from="best").check_data(masks, torch.nn.Identity(), 0)[0]
 
 
 @pytest.mark.parametrize("loss", [forward_cross_entropy, backward_cross_entropy])

@@ -74,6 +74,13 @@ def test_a_phase_without_a_schedule_follows_that_of_the_budget() -> None:
     assert [epoch["rates"][0] for epoch in seen] == pytest.approx([0.05, 0.5, 0.05])
 
 
+def test_a_phase_can_restart_the_schedule_of_the_budget() -> None:
+    phases = Phase(2, restarts_schedule=True), Phase(weights="fresh", restarts_schedule=True)
+    _, seen = with_phases(*phases, epochs=5, lr_schedule="multistep", lr_milestones=(1,))
+    assert [epoch["rates"][0] for epoch in seen] == pytest.approx([0.05, 0.005, 0.05, 0.005, 0.005])
+    assert [span.budget.epochs for span in plan(phases, Budget(epochs=5))] == [2, 3], "a cosine spans each phase"
+
+
 def test_fresh_weights_are_new_and_depend_on_seed_and_phase() -> None:
     task, seen = with_phases(Phase(1), Phase(1, weights="fresh"), Phase(1, weights="fresh"))
     again, repeated = with_phases(Phase(1), Phase(1, weights="fresh"), Phase(1, weights="fresh"))
