@@ -36,6 +36,7 @@ METHODS = {
     "pencil": ("PENCIL",),
     "t_revision": ("T-Revision",),
     "volminnet": ("VolMinNet",),
+    "pes_semi": ("PES(semi)",),
     "disc": ("DISC",),
     "dividemix": ("DivideMix",),
     "pls": ("PLS",),

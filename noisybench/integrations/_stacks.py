@@ -57,6 +57,7 @@ NOT_LOSSES: dict[str, str] = {
     "peer_loss": "draws further examples of the training set in each step",
     "pencil": "trains the labels of each example with an optimizer of their own, and the network in phases",
     "pes": "trains the early and the late layers of a network in phases of their own",
+    "pes_semi": "trains late layers in phases of their own, then on batches that it plans of labeled and unlabeled examples",
     "pixel_confident_learning": "trains networks by cross-validation to correct the masks",
     "pls": "reads several views of each example, and trains a contrastive head",
     "random_pruning": SUBSET,

@@ -14,6 +14,34 @@ from noisybench.training.batch import BatchPlan
 if TYPE_CHECKING:
     from noisybench.training.learner import Learner
 
+RAMP_EPOCHS = 16
+"""Epochs in which the weight of unlabeled examples increases linearly."""
+
+
+def ramp_weight(epochs: float) -> float:
+    """Return the fraction of the weight of unlabeled examples that is reached some epochs after its ramp began.
+
+    >>> ramp_weight(0), ramp_weight(4), ramp_weight(20)
+    (0.0, 0.25, 1.0)
+    """
+    return min(epochs / RAMP_EPOCHS, 1.0)
+
+
+def unreached_weight(task: Learner, start: int) -> list[str]:
+    """Return a warning in the last epoch if the ramp of the weight of unlabeled examples has not ended.
+
+    Args:
+        task: networks in training.
+        start: epoch in which the ramp begins.
+    """
+    reached = ramp_weight(task.current_epoch + 1 - start)
+    if task.current_epoch < task.budget.epochs - 1 or reached == 1:
+        return []
+    return [
+        f"the weight of unlabeled examples reached at most {reached:.0%} of its target, because its ramp takes "
+        f"{RAMP_EPOCHS} epochs after the warm-up"
+    ]
+
 
 def plan_steps(
     labeled: Tensor, unlabeled: Tensor, sizes: tuple[int, int], steps: int, phase: int = 0

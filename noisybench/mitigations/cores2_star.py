@@ -150,7 +150,7 @@ class CORES2Star(CORES2, EpochPlanner):
         """Return batches of all examples in the first phase; then of those that passed the sieve and of the others."""
         order = task.sampler.epoch_order(task.current_epoch)
         if not self._is_second_phase(task):
-            parts = order.split(self.sieve_batch_size)
+            parts = torch.split(order, self.sieve_batch_size)
             # A single example has no batch statistics.
             return [BatchPlan(part) for part in parts if len(part) > 1 or len(parts) == 1]
         passed = self.state["sieve"][order] <= 0
@@ -170,7 +170,7 @@ class CORES2Star(CORES2, EpochPlanner):
         size, strong = self._num_labeled, batch.views[STRONG_VIEW]
         count = len(strong) - size
         logits = task.logits(torch.cat([strong[:size], batch.inputs[size:], strong[size:]])).float()
-        supervised, weak, consistent = logits.split([size, count, count])
+        supervised, weak, consistent = torch.split(logits, [size, count, count])
         labeled = functional.cross_entropy(supervised, batch.targets[:size].float(), reduction="none")
         target = weak.detach().softmax(1)
         unlabeled = functional.kl_div(consistent.log_softmax(1), target, reduction="none").sum(1)

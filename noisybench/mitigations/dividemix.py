@@ -12,7 +12,14 @@ from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.evaluation.mixture import Components, two_components
 from noisybench.mitigations._pseudo_labels import sharpen, uniform_prior_penalty
-from noisybench.mitigations._semi_supervised import mean_of_parts, mixed_scores, mixmatch_losses, plan_steps
+from noisybench.mitigations._semi_supervised import (
+    mean_of_parts,
+    mixed_scores,
+    mixmatch_losses,
+    plan_steps,
+    ramp_weight,
+    unreached_weight,
+)
 from noisybench.training.batch import Batch, BatchPlan, cross_entropy, probabilities_in_float32
 from noisybench.training.mitigation import Requirements
 from noisybench.training.roles import Detector, DetectorProvider, EpochPlanner, LossFunction
@@ -23,9 +30,6 @@ if TYPE_CHECKING:
 
 MIN_BATCH_SIZE = 4
 """Smallest batch: batch normalization needs two examples in each half."""
-
-RAMP_EPOCHS = 16
-"""Epochs after the warm-up in which the weight of the unlabeled loss increases linearly."""
 
 
 class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
@@ -178,7 +182,7 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
         targets = self._targets(task, batch, views, network, size)
         logits, mixed = mixed_scores(task, views, targets, self.alpha, network)
         progress = task.current_epoch - self.warmup_epochs + self._steps_done[network] / self._num_steps[network]
-        ramp = min(progress / RAMP_EPOCHS, 1.0)
+        ramp = ramp_weight(progress)
         self._steps_done[network] += 1
         labeled, unlabeled = mixmatch_losses(logits, mixed, len(views), size)
         losses = mean_of_parts(labeled, self.unlabeled_weight * ramp * unlabeled)
@@ -220,12 +224,7 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
             self.state["clean"][network], self.state["scaled_loss"][network] = 1 - mixture.high, mixture.scaled
             if network == 0:
                 self._components = mixture.components
-        reached = (task.current_epoch + 1 - self.warmup_epochs) / RAMP_EPOCHS
-        if task.current_epoch == task.budget.epochs - 1 and reached < 1:
-            self.warnings.append(
-                f"the weight of unlabeled examples reached at most {reached:.0%} of its target, because its ramp takes "
-                f"{RAMP_EPOCHS} epochs after the warm-up"
-            )
+        self.warnings += unreached_weight(task, self.warmup_epochs)
         self.diagnostics["labeled"] = float((self.state["clean"] > self.threshold).float().mean())
 
     def label_quality(self, task: Learner, training_set: TrainingSet) -> Tensor:

@@ -108,7 +108,7 @@ class PES(LossFunction, EpochPlanner, DetectorProvider):
         """Initialize the layers of a phase at its start, select the weights that are trained, and the confident examples."""
         network, epoch = task.networks[0], task.current_epoch
         classifier_start = self.warmup_epochs + self.last_stage_epochs
-        end = classifier_start + self.classifier_epochs
+        end = self._end
         late = {id(weights) for module in self._late(network) for weights in module.parameters(recurse=False)}
         classifier = _classifier(network)
         if self.warmup_epochs <= epoch < end:
@@ -167,7 +167,12 @@ class PES(LossFunction, EpochPlanner, DetectorProvider):
         return {"confident": Detector(1 - task.training_label_quality(), ~self.state["confident"])}
 
     def _selects(self, task: Learner) -> bool:
-        return task.current_epoch >= self.warmup_epochs + self.last_stage_epochs + self.classifier_epochs
+        return task.current_epoch >= self._end
+
+    @property
+    def _end(self) -> int:
+        """Epoch after the last of the re-initialized layers."""
+        return self.warmup_epochs + self.last_stage_epochs + self.classifier_epochs
 
     def _late(self, network: nn.Module) -> list[nn.Module]:
         """Return the layers that were initialized again in the phases, with their parts."""

@@ -11,6 +11,7 @@ import torch
 
 from noisybench.mitigations.cores2_star import STRONG_VIEW, CORES2Star
 from noisybench.training.batch import Batch
+from noisybench.training.views import View
 from tests.golden.generators.cores2_star import CLIP, LABELED, STEPS, UNLABELED, WEIGHTS, optimizer_of
 from tests.golden.small_networks import CLASSES, SmallNetwork, fill, flat
 from tests.golden.vectors import load_golden
@@ -30,7 +31,10 @@ def test_steps_of_the_second_phase_are_the_authors(setting: int) -> None:
     for step in range(STEPS):
         supervised, (weak, strong) = GOLDEN.tensor("supervised")[step], GOLDEN.tensor("pairs")[step]
         # Weak views of labeled examples are not read.
-        views = {"weak": torch.cat([torch.zeros_like(supervised), weak]), STRONG_VIEW: torch.cat([supervised, strong])}
+        views: dict[View, Any] = {
+            "weak": torch.cat([torch.zeros_like(supervised), weak]),
+            STRONG_VIEW: torch.cat([supervised, strong]),
+        }
         observed = torch.cat([GOLDEN.tensor("labels")[step], torch.zeros(UNLABELED, dtype=torch.long)])
         batch = Batch(views, observed, torch.arange(LABELED + UNLABELED), CLASSES)
         loss = method.loss(task, batch).mean()

@@ -47,6 +47,7 @@ def test_refuses_a_budget_in_which_it_never_acts(stack: dict[str, Any], epochs: 
         ({"name": "co_teaching", "forget_rate": 0.4, "ramp_epochs": 10}, "at most 8 % were left out, not 40 %"),
         ({"name": "trimmed_loss", "drop_fraction": 0.3, "ramp_epochs": 4}, "at most 15 % were left out, not 30 %"),
         ({"name": "dividemix", "warmup_epochs": 1}, "reached at most 12% of its target"),
+        ({"name": "pes_semi", "warmup_epochs": 1, "classifier_epochs": 0}, "reached at most 12% of its target"),
     ],
     ids=lambda value: str(value)[:30],
 )

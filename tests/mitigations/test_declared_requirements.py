@@ -38,6 +38,7 @@ NEEDED: dict[str, dict[str, Any]] = {
         "disc": ("weak", PolicyView("rand_augment", magnitude=8, probability=0.5, cutout=(0.15, 0.15))),
         "dividemix": ("weak", "weak_2"),
         "lsa": ("weak", "weak_2", PolicyView("rand_augment", num_ops=1, magnitude=6, crop="resized"), "contrastive"),
+        "pes_semi": ("weak", "weak_2"),
         "pls": ("weak", "weak_2", "contrastive"),
         "sop_plus": ("weak", PolicyView("auto_augment_cifar10", cutout=(0.5, 0.5))),
     },
@@ -56,6 +57,7 @@ NEEDED: dict[str, dict[str, Any]] = {
         "cores2_star": (Phase(41, settings=SIEVE), Phase(weights="fresh", settings=RISING)),
         "pencil": (Phase(), Phase(10, settings=FINAL)),
         "pes": (Phase(10), Phase(4, settings=LATE), Phase(3, settings=LATE), Phase()),
+        "pes_semi": (Phase(20), Phase(5, settings=LATE), Phase()),
         "t_revision": (Phase(10), Phase(), Phase(5, settings=REVISION)),
     },
     "keep_step_count": {},
@@ -63,10 +65,10 @@ NEEDED: dict[str, dict[str, Any]] = {
         ("cal", "cores2", "cores2_star", "disc", "dividemix", "elr", "elr_plus", "lsa", "pencil", "pls", "sop", "sop_plus"), True
     ),
     "follows_mixing": {"elr": True},
-    "mixes_samples": dict.fromkeys(("disc", "dividemix", "elr_plus", "lsa", "mixup", "pls"), True),
+    "mixes_samples": dict.fromkeys(("disc", "dividemix", "elr_plus", "lsa", "mixup", "pes_semi", "pls"), True),
     "trains_copies": {"ensemble": True},
     "sets_initial_weights": {"simclr": True},
-    "freezes_layers": {"pes": True},
+    "freezes_layers": {"pes": True, "pes_semi": True},
     "replaces_classifier": dict.fromkeys(("knn", "mahalanobis", "spectral_truncation"), True),
     "distributed_state": {
         "adele": {"counts": "sum"}, "elr": {"targets": "gather"},
