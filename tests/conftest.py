@@ -25,7 +25,7 @@ from tests.tracking_server import Server, serving
 LONGEST = (
     "test_contracts.py", "test_reliability.py", "test_faults.py", "test_search.py", "test_ray.py", "test_page_views.py",
     "test_hf.py", "test_training_dynamics.py", "test_browser.py", "test_commands.py", "test_gpu.py", "test_web_digits.py",
-    "test_runs.py", "test_speed.py", "test_segmentation.py", "test_board.py",
+    "test_runs.py", "test_speed.py", "test_segmentation.py", "test_mask_methods.py", "test_board.py",
 )  # fmt: skip
 """Files with which a run of all tests begins, the longest first, by name."""
 

@@ -48,8 +48,9 @@ class ADELE(LossWrapper):
     class only, and fills unlabeled pixels (VOC, every epoch, from the observed masks). The background always counts as
     memorized. A class with an IoU below 0.1 is not corrected, nor is one whose fit does not converge, which the row
     reports. `fixed_onset` corrects all classes from
-    one epoch on, which is the plain label update to compare with. Rows report the fraction of its area that each class
-    keeps, with a warning below a half.
+    one epoch on, which is the plain label update to compare with. Rows report how many observed pixels of each class have
+    another label, and the fraction of its area that each class keeps, with a warning below a half; the last row warns if
+    no label was corrected.
 
     Corrected masks use one byte per pixel, and are restored with a checkpoint.
     """
@@ -236,8 +237,28 @@ class ADELE(LossWrapper):
         is_due = new_onset or epoch % self.correction_interval == 0
         if self.correct and is_due and bool((self.state["onsets"] >= 0).any()):
             self._correct(task)
-        if self.correct and epoch == task.budget.epochs and bool((self.state["onsets"] < 0).all()):
+        if self.correct:
+            self._report_corrections(task, epoch == task.budget.epochs)
+
+    def _report_corrections(self, task: Learner, is_last: bool) -> None:
+        """Report how many pixels of each class have another label now; warn in the last epoch if there are none."""
+        observed = task.training_set.targets
+        changed = observed[(self.state["labels"] != observed) & (observed != IGNORED)]
+        counts = torch.bincount(changed.long(), minlength=task.training_set.num_classes).tolist()
+        self.diagnostics |= {
+            f"corrected_pixels.{name}": float(count)
+            for name, count in zip(task.training_set.class_names, counts, strict=True)
+        }
+        if not is_last or bool((self.state["labels"] != observed).any()):
+            return
+        num_onsets = int((self.state["onsets"] >= 0).sum())
+        if not num_onsets:
             self.warnings.append("memorization began in no class, so no label was corrected")
+        else:
+            self.warnings.append(
+                f"no label was corrected: memorization began in {num_onsets} classes, but in no pixel of theirs was a "
+                f"prediction of another class more confident than {self.confidence_threshold:g} and allowed"
+            )
 
     def _detect_onsets(self, task: Learner, epoch: int) -> bool:
         """Record the classes whose memorization begins in this epoch, and return True if there are any."""

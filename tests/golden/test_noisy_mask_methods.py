@@ -10,7 +10,7 @@ from torch import Tensor
 from noisybench.mitigations._small_loss import small_loss_weights
 from noisybench.mitigations.clslsr import smooth_flagged
 from noisybench.mitigations.mean_teacher import average_decay, consistency, ramp
-from noisybench.mitigations.trinet import agreed_loss
+from noisybench.mitigations.trinet import agreed_loss, agreed_pixels
 from tests.golden.vectors import load_golden
 
 GOLDEN = "pymic_noisy_labels"
@@ -48,7 +48,7 @@ def test_a_step_of_the_tri_network_is_the_librarys(keep_fraction: float) -> None
     for number, wanted in enumerate(golden[f"tri_losses_{name}"]):
         both = kept[number - 1] & kept[number - 2]
         assert losses[number][both].mean().item() == pytest.approx(wanted, abs=1e-6)
-    agreed_loss(losses, keep_fraction, None).mean().backward()
+    agreed_loss(losses, agreed_pixels(losses, keep_fraction, None), None).mean().backward()
     for each, gradient in zip(scores, golden.tensor(f"tri_gradient_{name}"), strict=True):
         torch.testing.assert_close(each.grad, by_pixel(gradient), rtol=0, atol=1e-8)
 

@@ -13,7 +13,7 @@ from noisybench.config.budget import Budget
 from noisybench.errors import UserError
 from noisybench.mitigations.clslsr import CLSLSR
 from noisybench.mitigations.mean_teacher import STUDENT, TEACHER, MeanTeacher
-from noisybench.mitigations.trinet import agreed_loss
+from noisybench.mitigations.trinet import TriNet, agreed_loss, agreed_pixels
 from noisybench.tasks.segmentation import Segmentation
 from noisybench.training.batch import Batch
 from noisybench.training.stack import Stack
@@ -30,14 +30,16 @@ def test_a_network_learns_from_pixels_that_both_others_keep() -> None:
         torch.tensor([4.0, 1.0, 2.0, 3.0]),
     ]
     # Kept halves: {0, 1}, {0, 1} and {1, 2}; the first two networks share {1} with the third, and the third has {0, 1}.
-    found = agreed_loss(losses, keep_fraction=0.5, has_label=None)
+    found = agreed_loss(losses, agreed_pixels(losses, 0.5, None), None)
     wanted = (4 * torch.tensor([0.0, 2.0, 0.0, 0.0]) * 2 + 2 * torch.tensor([4.0, 1.0, 0.0, 0.0])) / 3
     torch.testing.assert_close(found, wanted)
 
 
 def test_pixels_without_a_label_are_never_kept() -> None:
     losses = [torch.tensor([0.0, 5.0, 6.0])] * 3
-    found = agreed_loss(losses, keep_fraction=1.0, has_label=torch.tensor([False, True, True]))
+    found = agreed_loss(
+        losses, agreed_pixels(losses, 1.0, torch.tensor([False, True, True])), torch.tensor([False, True, True])
+    )
     torch.testing.assert_close(found, torch.tensor([0.0, 5.0, 6.0]))
 
 
@@ -45,8 +47,29 @@ def test_networks_that_agree_on_no_pixel_do_not_end_the_training() -> None:
     losses = [
         torch.tensor(values, requires_grad=True) for values in ([0.0, 1.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 0.0])
     ]
-    found = agreed_loss(losses, keep_fraction=0.4, has_label=None)
+    found = agreed_loss(losses, agreed_pixels(losses, 0.4, None), None)
     assert found.tolist() == [0.0, 0.0, 0.0]
+
+
+def test_steps_without_agreement_are_counted_and_warned_of_once() -> None:
+    mitigation = TriNet(forget_rate=0.5, ramp_epochs=1)
+    task: Any = SimpleNamespace(current_epoch=0, budget=SimpleNamespace(epochs=9), training_set=None)
+    mitigation.prepare(task, task.training_set)
+    scores = [torch.tensor([[0.0, float(number == row)] for row in range(3)]) for number in range(3)]
+    task.logits = lambda inputs, number: scores[number]
+    batch = Batch({"weak": torch.zeros(1, 1)}, torch.ones(3, dtype=torch.long), torch.arange(3), num_classes=2)
+    mitigation.loss(task, batch)
+    mitigation.on_epoch_end(task)
+    assert mitigation.diagnostics == {"agreed_fraction": 1.0, "losses_without_pixels": 0.0}
+    task.current_epoch = 1
+    mitigation.on_epoch_start(task)
+    mitigation.loss(task, batch)  # each keeps one pixel, another one than the others
+    for _ in range(2):
+        mitigation.on_epoch_end(task)
+    assert mitigation.diagnostics == {"agreed_fraction": 0.0, "losses_without_pixels": 3.0}
+    assert [warning[:56] for warning in mitigation.warnings] == [
+        "in epoch 2, a network learned nothing in 3 of 3 updates,"
+    ]
 
 
 def tiny_task(mitigation: Any) -> Segmentation:

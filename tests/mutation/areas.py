@@ -55,7 +55,6 @@ AREAS = {
             "tests/training/test_cuda_graphs.py",
             "tests/mitigations",
             "tests/test_doctests.py",
-            "tests/tasks/test_segmentation.py",
             "tests/tasks/test_pretraining.py",
         ),
     ),
