@@ -13,7 +13,8 @@ from noisybench.data.texts import PADDING
 from noisybench.networks import build_network
 from noisybench.networks._step_verifier import NUM_BYTES
 from noisybench.training.auxiliary import AuxiliaryRun
-from noisybench.utils.seeds import torch_seed
+from noisybench.training.sampler import group_by_length
+from noisybench.utils.seeds import Stream, torch_seed
 
 LEARNING_RATE, WEIGHT_DECAY, WARMUP_STEPS, BATCH_SIZE = 0.003, 0.01, 100, 64
 """AdamW with a cosine schedule after a linear warm-up of at most a tenth of the steps."""
@@ -29,16 +30,28 @@ class LanguagePretraining(AuxiliaryRun):
         epochs: number of epochs.
         seed: seed of the run.
         device: training device.
+        bucketed: train on batches of texts of similar length.
     """
 
-    def __init__(self, name: str, texts: Tensor, digest: str, epochs: int, seed: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        name: str,
+        texts: Tensor,
+        digest: str,
+        epochs: int,
+        seed: int,
+        device: torch.device,
+        bucketed: bool = False,
+    ) -> None:
         self.epochs, self.device = epochs, device
         self._texts = complete_texts(texts[:, 0, 0]).to(device)
         self.examples = len(self._texts)
         self.title = f"language-model pre-training · {name}"
         self.cache_key = {
             "kind": "language-model pre-training", "inputs": digest, "network": name, "epochs": epochs, "seed": seed,
+            "bucketed": bucketed,
         }  # fmt: skip
+        self._lengths = num_bytes(self._texts).cpu() if bucketed else None
         self._seed = seed
         torch.manual_seed(torch_seed("language-model pre-training", seed))
         self.model: Any = build_network(name, NUM_BYTES, 1).to(device)
@@ -48,7 +61,10 @@ class LanguagePretraining(AuxiliaryRun):
         """Train one epoch in random order, and return the mean loss of a batch in nats per byte."""
         self.model.train()
         generator = torch.Generator().manual_seed(torch_seed("language-model order", self._seed, epoch))
-        batches = torch.split(torch.randperm(self.examples, generator=generator), BATCH_SIZE)
+        order = torch.randperm(self.examples, generator=generator)
+        if self._lengths is not None:
+            order = group_by_length(order, self._lengths, BATCH_SIZE, Stream("buckets", self._seed, epoch))
+        batches = torch.split(order, BATCH_SIZE)
         total = torch.zeros((), device=self.device)
         for number, rows in enumerate(batches):
             self._set_learning_rate(epoch * len(batches) + number, self.epochs * len(batches))
@@ -61,7 +77,7 @@ class LanguagePretraining(AuxiliaryRun):
         return float(total / len(batches))
 
     def _loss(self, content: Tensor) -> Tensor:
-        content = content[:, : int((content != PADDING).sum(1).max())]
+        content = content[:, : int(num_bytes(content).max())]
         expected = content[:, 1:].masked_fill(content[:, 1:] == PADDING, -1)
         tokens = content[:, :-1].masked_fill(content[:, :-1] == PADDING, self.model.padding_token)
         return functional.cross_entropy(self.model(tokens).flatten(0, 1), expected.flatten(), ignore_index=-1)
@@ -84,6 +100,16 @@ class LanguagePretraining(AuxiliaryRun):
     def result(self) -> dict[str, Tensor]:
         """Return the weights of the decoder."""
         return {name: tensor.detach().cpu() for name, tensor in self.model.state_dict().items()}
+
+
+def num_bytes(texts: Tensor) -> Tensor:
+    """Return the (N,) numbers of bytes of (N, L) texts, padded with `PADDING`.
+
+    Example:
+        >>> num_bytes(torch.tensor([[97, 255], [97, 98]])).tolist()
+        [1, 2]
+    """
+    return (texts != PADDING).sum(1)
 
 
 def complete_texts(texts: Tensor) -> Tensor:

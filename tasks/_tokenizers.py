@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from noisybench.data.dataset import Dataset
 from noisybench.data.targets import IGNORED
 from noisybench.data.traces.formats import TraceFormat
-
-IGNORE_INDEX = -1
-"""Label of a position after the end of a response."""
-
-
-@dataclass(frozen=True)
-class TokenBatch:
-    """Inputs of a language model.
-
-    Attributes:
-        tokens: (B, P + T - 1) int64 prompts, followed by responses without their last token.
-        prompt_length: number of columns of the prompts, P.
-        first_position: position of the first column; positive if this batch lacks the longest prompts of the dataset.
-        has_padding: whether some prompts are padded on the left.
-    """
-
-    tokens: Tensor
-    prompt_length: int
-    first_position: int
-    has_padding: bool
-    dtype = torch.float32
-    """Type of the values that a network computes from the tokens."""
+from noisybench.networks._text_encodings import Encoding, TextEncodings
+from noisybench.tasks._token_batches import IGNORE_INDEX, PromptBatch, TokenBatch, join
 
 
 @dataclass(frozen=True)
@@ -41,7 +24,7 @@ class TokenProbabilities:
     """Probabilities that the deployed prediction gives to the tokens of some responses.
 
     Attributes:
-        rows: rows of the responses.
+        rows: (B,) rows of the responses.
         characters: (B, C) characters.
         labels: (B, T) tokens, `IGNORE_INDEX` after their end.
         starts: (B, T) positions of the first character of each token, ascending; after their end, the number of
@@ -50,7 +33,7 @@ class TokenProbabilities:
         predicted: (B, T) most likely tokens.
     """
 
-    rows: slice
+    rows: Tensor
     characters: Tensor
     labels: Tensor
     starts: Tensor
@@ -65,8 +48,10 @@ class Tokenizer(abc.ABC):
         vocabulary_size: number of tokens.
         end_token: token that ends a response.
         padding_token: number of the padding, outside the vocabulary.
+        aligns_responses: whether all responses begin at one position, that after the longest prompt.
     """
 
+    aligns_responses = False
     vocabulary_size: int
     end_token: int
     padding_token: int
@@ -79,16 +64,15 @@ class Tokenizer(abc.ABC):
     def max_length(self, dataset: Dataset) -> int:
         """Return the largest number of tokens of a prompt together with its response."""
 
-    def batch(self, prompts: Tensor, labels: Tensor | None = None) -> TokenBatch:
-        """Return the inputs of a network: prompts alone, or followed by (B, T) labels without the last column."""
-        # Padding is on the left, so the first column has some if any column does.
+    def prompt_batch(self, prompts: Tensor) -> PromptBatch:
+        """Return (B, C) characters of prompts, to be continued."""
         tokens, first_position = self.encode_prompts(prompts)
-        prompt_length, has_padding = tokens.shape[1], bool((tokens[:, 0] == self.padding_token).any())
-        if labels is not None:
-            # The last token is only predicted, never read. Positions after the end get a valid token for the
-            # embedding; causal attention keeps them from affecting the tokens before, and their own loss is masked.
-            tokens = torch.cat([tokens, labels[:, :-1].clamp_min(0)], 1)
-        return TokenBatch(tokens, prompt_length, first_position, has_padding)
+        # Padding is on the left, so the first column has some if any column does.
+        return PromptBatch(tokens, first_position, bool((tokens[:, 0] == self.padding_token).any()))
+
+    def batch(self, prompts: Tensor, labels: Tensor) -> TokenBatch:
+        """Return (B, C) characters of prompts, followed by (B, T) labels without the last token."""
+        return join(self.prompt_batch(prompts), labels, self.padding_token, self.aligns_responses)
 
     @abc.abstractmethod
     def encode_responses(self, responses: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,6 +98,8 @@ class Tokenizer(abc.ABC):
 
 class CharacterTokenizer(Tokenizer):
     """Tokenizer with one token per character of a trace format."""
+
+    aligns_responses = True
 
     def __init__(self, trace_format: TraceFormat) -> None:
         self._trace_format = trace_format
@@ -160,12 +146,13 @@ class PretrainedTokenizer(Tokenizer):
 
     def __init__(self, trace_format: TraceFormat, network: Any) -> None:
         self._trace_format, self._tokenizer = trace_format, network.tokenizer
+        self._encodings = TextEncodings(network.tokenizer)
         self.vocabulary_size = int(network.vocabulary_size)
         self.end_token, self.padding_token = int(network.end_token), int(network.padding_token)
 
-    def _tokenize(self, texts: list[str]) -> Any:
+    def _tokenize(self, texts: Sequence[str]) -> list[Encoding]:
         # Special tokens would end up between a prompt and its response, which are tokenized separately.
-        return self._tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
+        return self._encodings.encode(texts)
 
     def encode_prompts(self, prompts: Tensor) -> tuple[Tensor, int]:
         """Return the tokens, padded on the left, and 0: the network counts positions from the start of each text."""
@@ -173,7 +160,7 @@ class PretrainedTokenizer(Tokenizer):
         return self._encode_padded(texts).to(prompts.device), 0
 
     def _encode_padded(self, texts: list[str]) -> Tensor:
-        return self._pad(self._tokenize(texts)["input_ids"], self.padding_token, left=True)
+        return self._pad([encoding.tokens for encoding in self._tokenize(texts)], self.padding_token, left=True)
 
     def encode_responses(self, responses: Tensor) -> tuple[Tensor, Tensor]:
         """Return the tokens of the responses, with the end last, and the starts of their characters."""
@@ -181,25 +168,21 @@ class PretrainedTokenizer(Tokenizer):
         # The pretrained vocabulary has a token of its own for the end, so the end character of the format is cut off
         # first.
         bodies = [text.removesuffix(self._trace_format.end) for text in texts]
-        encoding = self._tokenize(bodies)
         tokens, starts = [], []
-        for text, body, ids, offsets in zip(
-            texts, bodies, encoding["input_ids"], encoding["offset_mapping"], strict=True
-        ):
-            has_end = len(text) > len(body)
-            tokens.append([*ids, *([self.end_token] if has_end else [])])
+        for text, body, encoding in zip(texts, bodies, self._tokenize(bodies), strict=True):
             # The end token stands for the end character, which is the one after the body.
-            starts.append([*(start for start, _ in offsets), *([len(body)] if has_end else [])])
+            has_end = len(text) > len(body)
+            tokens.append(np.append(encoding.tokens, [self.end_token] * has_end))
+            starts.append(np.append(encoding.starts, [len(body)] * has_end))
         device = responses.device
         # Padding starts after the last character, so that no character belongs to it.
         return self._pad(tokens, IGNORE_INDEX).to(device), self._pad(starts, responses.shape[1]).to(device)
 
-    def _pad(self, rows: list[list[int]], value: int, left: bool = False) -> Tensor:
+    def _pad(self, rows: Sequence[NDArray[np.integer[Any]]], value: int, left: bool = False) -> Tensor:
         width = max(1, max((len(row) for row in rows), default=1))
         padded = torch.full((len(rows), width), value)
         for number, row in enumerate(rows):
-            if row:
-                padded[number, slice(width - len(row), None) if left else slice(len(row))] = torch.tensor(row)
+            padded[number, slice(width - len(row), None) if left else slice(len(row))] = torch.from_numpy(row)
         return padded
 
     def max_length(self, dataset: Dataset) -> int:
@@ -208,7 +191,8 @@ class PretrainedTokenizer(Tokenizer):
         prompts = [text for split in splits for text in self._trace_format.decode(split.inputs[:][:, 0, 0])]
         responses = [text for split in splits for text in self._trace_format.decode(split.targets)]
         return sum(
-            max((len(ids) for ids in self._tokenize(texts)["input_ids"]), default=0) for texts in (prompts, responses)
+            max((len(encoding.tokens) for encoding in self._tokenize(texts)), default=0)
+            for texts in (prompts, responses)
         )
 
     def decode(self, tokens: Tensor) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,9 +13,11 @@ from noisybench.config.budget import Budget
 from noisybench.config.spec import RunSpec
 from noisybench.data.dataset import Dataset
 from noisybench.data.targets import IGNORED
+from noisybench.errors import TrainingError
 from noisybench.networks import build_network
 from noisybench.tasks._dense import DenseTask
-from noisybench.tasks._tokenizers import IGNORE_INDEX, TokenBatch, Tokenizer, TokenProbabilities, build_tokenizer
+from noisybench.tasks._token_batches import IGNORE_INDEX, PromptBatch, TokenBatch
+from noisybench.tasks._tokenizers import Tokenizer, TokenProbabilities, build_tokenizer
 from noisybench.tasks._trace_evaluator import TraceEvaluator
 from noisybench.training.batch import Batch, BatchPlan, cross_entropy
 from noisybench.training.roles import Decoder
@@ -26,15 +29,22 @@ EVAL_BATCH_SIZE = 256
 """Number of traces that are evaluated at a time."""
 
 
+PACKING_TOLERANCE = 0.01
+"""Largest change of a score that rounding explains, as a fraction of the largest score."""
+
+
 class TraceTask(DenseTask):
     """Base class of tasks that model traces as language: batches of tokens, loss, probabilities and generation."""
 
     evaluator = TraceEvaluator
+    batchings = ("bucketed", "packed")
 
     def __init__(self, budget: Budget, seed: int, training_set: TrainingSet, stack: Stack, **settings: Any) -> None:
         super().__init__(budget, seed, training_set, stack, **settings)
         assert training_set.traces is not None
         self.tokenizer: Tokenizer = build_tokenizer(training_set.traces, self.networks[0])
+        if budget.batching == "bucketed":
+            self.sampler.lengths = self._num_characters()
 
     @classmethod
     def example_input(cls, dataset: Dataset) -> None:
@@ -67,22 +77,48 @@ class TraceTask(DenseTask):
             ]
         return []
 
+    def on_fit_start(self) -> None:
+        """Start training, after a check that the network keeps the traces of a packed row apart.
+
+        Raises:
+            TrainingError: it does not.
+        """
+        super().on_fit_start()
+        if self.budget.batching == "packed":
+            self._check_packing()
+
+    def _num_characters(self) -> Tensor:
+        """Return the (N,) numbers of characters of the training traces, on the host."""
+        prompts = torch.as_tensor(self.training_set.inputs[:][:, 0, 0])
+        return num_characters(prompts).cpu() + num_characters(self.training_set.targets).cpu()
+
+    @torch.no_grad()
+    def _check_packing(self) -> None:
+        training = self.networks.training
+        self.networks.eval()
+        order = self._num_characters().argsort(stable=True)
+        # If the two shortest traces have no place in a row of the longest one, no traces share a row.
+        rows = torch.cat([order[-1:], order[:2]]).to(self.training_set.targets.device)
+        (batch,) = self.batches([BatchPlan(rows)])
+        alone, packed = (self.logits(replace(batch.inputs, is_packed=flag)) for flag in (False, True))
+        self.networks.train(training)
+        difference = float((alone - packed)[batch.has_label].abs().max())
+        if difference > PACKING_TOLERANCE * float(alone.abs().max().clamp_min(1)):
+            raise TrainingError(
+                f"budget.batching=packed: in a row with other traces, the scores of {self.budget.network} change by up to "
+                f"{difference:.2g}, because it ignores the mask between traces; set budget.batching=bucketed"
+            )
+
     def build_network(self) -> nn.Module:
         """Return a network for the vocabulary."""
         return build_network(self.budget.network, self.training_set.num_classes, 1)
 
     def logits(self, inputs: TokenBatch, network: int | None = None) -> Tensor:
         """Return the (B T, V) scores of every response token."""
-        scores = self._forward(self.forwards[self.active_network if network is None else network], inputs)
-        # The scores at a position are those of the next token, so the last token of the prompt predicts the first one.
-        return scores[:, inputs.prompt_length - 1 :].flatten(0, 1)
-
-    @staticmethod
-    def _forward(network: Any, inputs: TokenBatch, cache: Any = None) -> Tensor:
-        scores: Tensor = network(
-            inputs.tokens, first_position=inputs.first_position, has_padding=inputs.has_padding, cache=cache
-        )
-        return scores
+        forward = self.forwards[self.active_network if network is None else network]
+        rows = inputs.rows()
+        scores: Tensor = forward(rows.tokens, has_padding=inputs.has_padding, positions=rows.positions, mask=rows.mask)
+        return scores.flatten(0, 1)[rows.places.flatten()]
 
     def default_loss(self, batch: Batch) -> Tensor:
         """Return the (B T,) cross-entropy of the active network."""
@@ -99,10 +135,11 @@ class TraceTask(DenseTask):
         for step in steps:
             # Columns after the longest response of this batch would only cost time in attention.
             labels, starts = self.tokenizer.encode_responses(trim(data.targets[step.index]))
-            prompts = self._prompts(data.inputs[step.index.to(data.inputs.device)])
+            prompts = torch.as_tensor(data.inputs[step.index.to(data.inputs.device)][:, 0, 0]).to(self.device)
             observed = labels.flatten()
+            tokens = replace(self.tokenizer.batch(prompts, labels), is_packed=self.budget.batching == "packed")
             yield Batch(
-                {"weak": self.tokenizer.batch(prompts, labels)},
+                {"weak": tokens},
                 # Padding needs a valid class for the loss kernel; `has_label` excludes it afterward.
                 observed.clamp_min(0),
                 # (B T,) positions of characters rather than of tokens, so that the state that mitigations keep per
@@ -114,10 +151,6 @@ class TraceTask(DenseTask):
                 has_label=observed != IGNORE_INDEX,
             )
 
-    def _prompts(self, inputs: Any) -> Tensor:
-        """Return the (B, P) characters of (B, 1, 1, P) prompts on the training device."""
-        return torch.as_tensor(inputs[:, 0, 0]).to(self.device)
-
     @torch.no_grad()
     def token_probabilities(self, inputs: Any, responses: Tensor) -> Iterator[TokenProbabilities]:
         """Yield the probabilities of the deployed prediction for responses, each token given those before it.
@@ -128,11 +161,11 @@ class TraceTask(DenseTask):
         """
         training = self.networks.training
         self.networks.eval()
-        for start in range(0, len(responses), EVAL_BATCH_SIZE):
-            rows = slice(start, start + EVAL_BATCH_SIZE)
-            characters = trim(responses[rows]).to(self.device)
+        prompts = torch.as_tensor(inputs[:, 0, 0])
+        for rows in batches_by_length(num_characters(prompts).cpu() + num_characters(responses).cpu()):
+            characters = trim(responses[rows.to(responses.device)]).to(self.device)
             labels, starts = self.tokenizer.encode_responses(characters)
-            batch = self.tokenizer.batch(self._prompts(inputs[rows]), labels)
+            batch = self.tokenizer.batch(prompts[rows.to(prompts.device)].to(self.device), labels)
             by_network = [self.logits(batch, number) for number in self.stack.deployed_networks]
             by_token = self.stack.combine(by_network).view(*labels.shape, -1)  # (B, T, V)
             of_labels = by_token.gather(2, labels.clamp_min(0)[..., None]).squeeze(2)
@@ -155,31 +188,33 @@ class TraceTask(DenseTask):
             temperature: 0 takes the most likely token; above, tokens are sampled from a random stream of their own.
             draw: number of the random stream.
         """
-        return [
-            text
-            for start in range(0, len(inputs), EVAL_BATCH_SIZE)
-            for text in self.tokenizer.decode(
-                self._generate(inputs[start : start + EVAL_BATCH_SIZE], length, temperature, (start, draw))
-            )
-        ]
+        prompts, responses = torch.as_tensor(inputs[:, 0, 0]), [""] * len(inputs)
+        for number, rows in enumerate(batches_by_length(num_characters(prompts).cpu())):
+            # Named by the first row and the draw: sampling neither depends on earlier evaluations nor disturbs the
+            # training.
+            names = (number * EVAL_BATCH_SIZE, draw)
+            tokens = self._generate(prompts[rows.to(prompts.device)].to(self.device), length, temperature, names)
+            for row, text in zip(rows.tolist(), self.tokenizer.decode(tokens), strict=True):
+                responses[row] = text
+        return responses
 
     @torch.no_grad()
-    def _generate(self, inputs: Any, length: int, temperature: float, names: tuple[int, int]) -> Tensor:
-        """Return (N, length) generated tokens, `IGNORE_INDEX` after their end."""
+    def _generate(self, prompts: Tensor, length: int, temperature: float, names: tuple[int, int]) -> Tensor:
+        """Return the (N, length) tokens that follow (N, P) characters, `IGNORE_INDEX` after their end."""
         training = self.networks.training
         network: Any = self.networks[0]
         self.networks.eval()
-        # Named by the first row and the draw: sampling neither depends on earlier evaluations nor disturbs the
-        # training.
         generator = torch.Generator(self.device).manual_seed(torch_seed("generation", self.seed, *names))
         # The cache keeps keys and values of earlier tokens, so that each step reads only the newest token.
-        batch, cache = self.tokenizer.batch(self._prompts(inputs)), network.new_cache()
+        batch, cache = self.tokenizer.prompt_batch(prompts), network.new_cache()
         # The network reads the prompt and all generated tokens but the last one, hence the 1.
         length = min(length, network.context_length - batch.tokens.shape[1] - batch.first_position + 1)
-        generated = torch.full((len(inputs), length), IGNORE_INDEX, device=self.device)
-        is_unfinished = torch.ones(len(inputs), dtype=torch.bool, device=self.device)
+        generated = torch.full((len(prompts), length), IGNORE_INDEX, device=self.device)
+        is_unfinished = torch.ones(len(prompts), dtype=torch.bool, device=self.device)
         for position in range(length):
-            scores = self._forward(network, batch, cache)[:, -1].float()
+            scores = network(
+                batch.tokens, first_position=batch.first_position, has_padding=batch.has_padding, cache=cache
+            )[:, -1].float()
             if temperature:
                 tokens = torch.multinomial((scores / temperature).softmax(1), 1, generator=generator)[:, 0]
             else:
@@ -191,7 +226,7 @@ class TraceTask(DenseTask):
             if not bool(is_unfinished.any()):
                 break
             # The position of the first column stays, because the network adds the number of cached tokens.
-            batch = TokenBatch(tokens[:, None], 0, batch.first_position, batch.has_padding)
+            batch = PromptBatch(tokens[:, None], batch.first_position, batch.has_padding)
         self.networks.train(training)
         return generated
 
@@ -211,6 +246,26 @@ class TraceTask(DenseTask):
             characters = self.tokenizer.predicted_characters(output)
             predicted[output.rows, :width] = characters.masked_fill(is_end, IGNORED)
         return predicted, label_quality
+
+
+def num_characters(texts: Tensor) -> Tensor:
+    """Return the (N,) numbers of characters of (N, L) texts.
+
+    Example:
+        >>> num_characters(torch.tensor([[1, 2, IGNORED], [3, IGNORED, IGNORED]])).tolist()
+        [2, 1]
+    """
+    return (texts != IGNORED).sum(1)
+
+
+def batches_by_length(lengths: Tensor, size: int = EVAL_BATCH_SIZE) -> tuple[Tensor, ...]:
+    """Return the positions of (N,) examples in ascending length, in batches: a batch is as wide as its longest example.
+
+    Example:
+        >>> batches_by_length(torch.tensor([3, 1, 2]), size=2)
+        (tensor([1, 2]), tensor([0]))
+    """
+    return torch.split(lengths.argsort(stable=True), size) if len(lengths) else ()
 
 
 def trim(responses: Tensor) -> Tensor:

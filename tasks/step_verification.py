@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,11 +16,13 @@ from noisybench.data.texts import is_text, texts_of
 from noisybench.data.traces.steps import StepPlaces
 from noisybench.errors import UserError
 from noisybench.networks._step_verifier import StepVerifier, build_verifier
+from noisybench.networks._text_encodings import TextEncodings
 from noisybench.networks.decoder import Decoder
 from noisybench.nn.frozen import has_frozen_backbone
 from noisybench.tasks._constant_features import ConstantFeatureTask
-from noisybench.tasks._language_pretraining import LanguagePretraining
+from noisybench.tasks._language_pretraining import LanguagePretraining, num_bytes
 from noisybench.tasks._step_evaluator import StepEvaluator
+from noisybench.training.learner import Outputs
 from noisybench.training.mitigation import public_name
 from noisybench.training.roles import ModelBuilder
 from noisybench.training.stack import Stack
@@ -60,6 +63,7 @@ class StepVerification(ConstantFeatureTask):
     evaluator = StepEvaluator
     # Of a text, the second view is equal to the first.
     views = ("weak", "weak_2")
+    batchings = ("bucketed",)
 
     pretraining_epochs: int = parameter(
         0, ge=0, le=1000, help="Number of epochs in which a decoder first learns to write the training solutions"
@@ -107,11 +111,10 @@ class StepVerification(ConstantFeatureTask):
                 for mitigation in stack.mitigations
                 if mitigation.requirements.mixes_samples
             ]
-        longest, text = max(
-            (_length(text, network), text)
-            for split in (dataset.train, dataset.validation, dataset.test)
-            for text in texts_of(split.inputs[:])
-        )
+        if spec.budget.batching and not spec.task.parameters["pretraining_epochs"] and _freezes(stack, network):
+            return ["budget.batching: features of a frozen model all have the same size; set it to null"]
+        splits = (dataset.train, dataset.validation, dataset.test)
+        longest, text = _longest([text for split in splits for text in texts_of(split.inputs[:])], network)
         if longest <= network.context_length:
             return []
         advice = f"decoder:64x2x{longest}" if is_decoder else "a model with a longer context"
@@ -134,7 +137,13 @@ class StepVerification(ConstantFeatureTask):
             return
         data = self.training_set
         run = LanguagePretraining(
-            self.budget.network, data.inputs[:], data.inputs_digest, self.pretraining_epochs, self.seed, self.device
+            self.budget.network,
+            data.inputs[:],
+            data.inputs_digest,
+            self.pretraining_epochs,
+            self.seed,
+            self.device,
+            bucketed=self.budget.batching == "bucketed",
         )
         weights = self.auxiliary(run)
         self.load_pretrained({f"model.{name}": tensor.to(self.device) for name, tensor in weights.items()})
@@ -142,6 +151,25 @@ class StepVerification(ConstantFeatureTask):
     def normalize(self, images: Tensor) -> Tensor:
         """Return bytes of texts as floating-point numbers, so that targets may be soft, or features unchanged."""
         return images.to(self.device).float()
+
+    def build_models(self) -> None:
+        """Replace every network by the model that the stack builds from it; features of frozen ones have no lengths."""
+        super().build_models()
+        if self.budget.batching == "bucketed" and not self.has_constant_features:
+            self.sampler.lengths = num_bytes(self.training_set.inputs[:][:, 0, 0]).cpu()
+
+    def evaluate(self, inputs: Tensor | DiskTensor, network: int, stage: int | None = None) -> Outputs:
+        """Return the predictions of one network, computed for texts of similar length at a time."""
+        if len(inputs.shape) == 2 or (stage is None and self.has_constant_features):
+            return super().evaluate(inputs, network, stage)
+        order, back = _by_length(inputs)
+        outputs = super().evaluate(inputs[order], network, stage)
+        return Outputs(outputs.logits[back], None if outputs.features is None else outputs.features[back])
+
+    def extract_features(self, inputs: Tensor | DiskTensor, network: nn.Module) -> Tensor:
+        """Return the (N, D) features that a network computes of texts, of similar length at a time."""
+        order, back = _by_length(inputs)
+        return super().extract_features(inputs[order], network)[back]
 
     def start_epoch(self) -> None:
         """Start an epoch; texts of different lengths cannot be replayed as one CUDA graph."""
@@ -156,6 +184,12 @@ class StepVerification(ConstantFeatureTask):
         return max(1, min(EVAL_BATCH_SIZE, MAX_EVAL_SCORES // (inputs.shape[-1] * verifier.vocabulary_size)))
 
 
+def _by_length(inputs: Tensor | DiskTensor) -> tuple[Tensor, Tensor]:
+    """Return the positions of texts in ascending length, on their device, and the positions that lead back."""
+    order = num_bytes(inputs[:][:, 0, 0]).argsort(stable=True)
+    return order, order.argsort()
+
+
 def _freezes(stack: Stack, network: nn.Module) -> bool:
     """Return True if the stack trains a head on features of the frozen network, which is on the meta device."""
     if not stack.with_role(ModelBuilder):
@@ -164,8 +198,9 @@ def _freezes(stack: Stack, network: nn.Module) -> bool:
         return has_frozen_backbone(stack.build_model(copy.deepcopy(network)))
 
 
-def _length(text: str, network: Any) -> int:
-    """Return the number of tokens of a text."""
+def _longest(texts: Sequence[str], network: Any) -> tuple[int, str]:
+    """Return the largest number of tokens of a text, and the text."""
     if isinstance(network, Decoder):
-        return len(text.encode())
-    return len(network.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return max((len(text.encode()), text) for text in texts)
+    encodings = TextEncodings(network.tokenizer).encode(texts)
+    return max((len(encoding.tokens), text) for text, encoding in zip(texts, encodings, strict=True))

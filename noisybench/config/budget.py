@@ -26,6 +26,12 @@ class Budget(pydantic.BaseModel):
     """Number of training epochs."""
     batch_size: int = pydantic.Field(128, ge=2, le=2**31)
     """Number of examples in a batch, over all devices."""
+    batching: Literal["bucketed", "packed"] | None = None
+    """Batches of texts: `bucketed` has texts of similar length in a batch, `packed` several texts in a row of the network;
+    by default, random texts are padded to the longest of their batch."""
+    gradient_accumulation: int | None = pydantic.Field(None, ge=1, le=2**31)
+    """Number of parts of a batch that are trained on one after the other, in less memory, before one optimizer step; 1 by
+    default."""
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     """Optimizer."""
     learning_rate: float = pydantic.Field(0.1, ge=1e-12)

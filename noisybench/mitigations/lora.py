@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.mitigations._probe_heads import HeadBuilder
 from noisybench.nn.frozen import BackboneWithHead, new_classifier, split_network
+from noisybench.training.mitigation import Requirements
 
 
 class LoRA(HeadBuilder):
@@ -55,6 +57,11 @@ class LoRA(HeadBuilder):
     alpha: int = parameter(
         8, ge=1, low=4, high=64, log=True, help="Scale of the updates, which are multiplied by alpha / rank"
     )
+
+    @property
+    def requirements(self) -> Requirements:
+        """A multiple of the budget's learning rate; each example has a loss of its own."""
+        return replace(super().requirements, distributed_state={})
 
     def check(self, network: nn.Module, budget: Any, examples: int) -> list[str]:
         """Check that peft is installed, and that the network has layers to adapt."""

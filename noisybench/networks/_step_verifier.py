@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from noisybench.data.texts import PADDING
 from noisybench.errors import UserError
 from noisybench.networks import build_network
+from noisybench.networks._text_encodings import TextEncodings
 from noisybench.networks.decoder import Decoder
 from noisybench.nn.features import capture_activations
 
@@ -46,6 +47,7 @@ class StepVerifier(nn.Module):
     def __init__(self, model: Any, num_classes: int) -> None:
         super().__init__()
         self.model = model
+        self._encodings = None if isinstance(model, Decoder) else TextEncodings(model.tokenizer)
         # After the model, since the last linear layer of a network is its classifier.
         self.classifier = nn.Linear(self._output_layer.in_features + NUM_SURPRISES, num_classes)
 
@@ -87,26 +89,24 @@ class StepVerifier(nn.Module):
 
     def _read(self, content: Tensor) -> tuple[Tensor, Tensor]:
         """Return the (B, T) tokens of (B, L) bytes, padded on the right, and the mask of those of steps."""
-        if not isinstance(self.model, Decoder):
-            return self._tokenize(content)
+        if self._encodings is not None:
+            return self._tokenize(content, self._encodings)
         lengths = (content != PADDING).sum(1)
         content = content[:, : int(lengths.max())]
         is_end = content == END_OF_PROBLEM
         is_step = (is_end.cumsum(1) - is_end.long() > 0) & (content != PADDING)
         return content.masked_fill(content == PADDING, self.model.padding_token), is_step
 
-    def _tokenize(self, content: Tensor) -> tuple[Tensor, Tensor]:
+    def _tokenize(self, content: Tensor, known: TextEncodings) -> tuple[Tensor, Tensor]:
         texts = texts_of_bytes(content)
-        encoding = self.model.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
-        width = max(1, max(map(len, encoding["input_ids"])))
+        encodings = known.encode(texts)
+        width = max(1, max(len(encoding.tokens) for encoding in encodings))
         tokens = torch.full((len(texts), width), self.model.padding_token)
         is_step = torch.zeros(len(texts), width, dtype=torch.bool)
-        for row, (text, ids, offsets) in enumerate(
-            zip(texts, encoding["input_ids"], encoding["offset_mapping"], strict=True)
-        ):
-            tokens[row, : len(ids)] = torch.tensor(ids, dtype=torch.long)
-            end = text.find("\n")
-            is_step[row, : len(ids)] = torch.tensor([start > end for start, _ in offsets], dtype=torch.bool)
+        for row, (text, encoding) in enumerate(zip(texts, encodings, strict=True)):
+            count = len(encoding.tokens)
+            tokens[row, :count] = torch.from_numpy(encoding.tokens)
+            is_step[row, :count] = torch.from_numpy(encoding.starts > text.find("\n"))
         return tokens.to(content.device), is_step.to(content.device)
 
 

@@ -55,7 +55,13 @@ class Decoder(nn.Module):
             nn.init.normal_(embedding.weight, std=0.02)
 
     def forward(
-        self, tokens: Tensor, first_position: int = 0, has_padding: bool = False, cache: KeyValueCache | None = None
+        self,
+        tokens: Tensor,
+        first_position: int = 0,
+        has_padding: bool = False,
+        cache: KeyValueCache | None = None,
+        positions: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """Return the (B, L, V) scores of the token after each of (B, L) tokens.
 
@@ -64,6 +70,9 @@ class Decoder(nn.Module):
             first_position: position of the first column.
             has_padding: whether there may be padding; attention is faster without it.
             cache: cache of earlier tokens, to which these tokens are added.
+            positions: (B, L) positions of the tokens, or (1, L) if all rows have the same; by default, those from the first
+                one on.
+            mask: (B, 1, L, L) bool, True where a token attends to another one; by default, to itself and to those before it.
 
         Raises:
             RuntimeError: there are more than `context_length` tokens.
@@ -75,8 +84,11 @@ class Decoder(nn.Module):
             raise RuntimeError(
                 f"a trace of {start + length} tokens is too long: the context has {self.context_length} tokens"
             )
-        mask = self._mask(tokens, cache, num_cached) if has_padding else None
-        hidden = self.tokens(tokens) + self.positions(torch.arange(start, start + length, device=tokens.device))
+        if mask is None and has_padding:
+            mask = self._mask(tokens, cache, num_cached)
+        if positions is None:
+            positions = torch.arange(start, start + length, device=tokens.device)
+        hidden = self.tokens(tokens) + self.positions(positions)
         for number, layer in enumerate(self.layers):
             hidden = layer(hidden, cache, number, mask)
         scores: Tensor = self.scores(self.norm(hidden))

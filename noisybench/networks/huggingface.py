@@ -41,24 +41,36 @@ class LanguageModel(nn.Module):
         # transformers renamed the argument in 5.24.
         self._cache_argument = "cache" if "cache" in parameters else "past_key_values"
 
-    def forward(self, tokens: Tensor, first_position: int = 0, has_padding: bool = False, cache: Any = None) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        first_position: int = 0,
+        has_padding: bool = False,
+        cache: Any = None,
+        positions: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         """Return the (B, L, V) scores of the token after each; padding is masked, and positions start after it."""
         is_token = tokens != self.padding_token
         if cache is not None:
             is_token = torch.cat([cache["is_token"], is_token], 1) if "is_token" in cache else is_token
             cache["is_token"] = is_token
         # Positions count real tokens, so that the scores of a text do not depend on the padding to its left.
-        positions = (is_token.long().cumsum(1) - 1).clamp_min(0)[:, -tokens.shape[1] :]
+        counted = (is_token.long().cumsum(1) - 1).clamp_min(0)[:, -tokens.shape[1] :]
         output = self.model(
             # The padding has no embedding; any token will do, because the mask hides it.
             input_ids=tokens.masked_fill(tokens == self.padding_token, self.end_token),
-            attention_mask=is_token.long(),
-            position_ids=positions,
+            attention_mask=is_token.long() if mask is None else self._additive(mask),
+            position_ids=counted if positions is None else positions.expand_as(tokens),
             use_cache=cache is not None,
             **({} if cache is None else {self._cache_argument: cache["key_values"]}),
         )
         scores: Tensor = output.logits
         return scores
+
+    def _additive(self, mask: Tensor) -> Tensor:
+        """Return what is added to the scores of attention, as all implementations of transformers take a mask."""
+        return torch.zeros_like(mask, dtype=self.model.dtype).masked_fill(~mask, torch.finfo(self.model.dtype).min)
 
     def save_files(self, folder: Path) -> None:
         """Write configuration and tokenizer, from which `build` makes the same network for weights that are loaded later."""

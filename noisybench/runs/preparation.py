@@ -71,6 +71,7 @@ def prepare_run(
     refuse(stack.check(tasks, sorted(info), task_class.views) + _check_setting(spec, stack, task_class, applied))
     network = _check_network(spec, applied, task_class)
     problems = task_class.check_network(spec, network, applied) + _check_stack(spec, stack, network, applied)
+    problems += _check_accumulation(spec, stack, network)
     if trains_here:
         problems += _check_local_devices(spec, network)
     refuse(problems)
@@ -97,6 +98,11 @@ def _check_setting(spec: RunSpec, stack: Stack, task_class: type[Task], applied:
     if spec.budget.train_eval_size is not None and not task_class.evaluator.supports_sample:
         problems.append(
             f"budget.train_eval_size: the task {spec.task.name} scores all training examples; set it to null"
+        )
+    if spec.budget.batching not in (None, *task_class.batchings):
+        others = " or ".join([*task_class.batchings, "null"])
+        problems.append(
+            f"budget.batching: the task {spec.task.name} has no {spec.budget.batching} batches of texts; set it to {others}"
         )
     if spec.execution.save_corrected_masks and applied.target_kind.name != "masks":
         problems.append(f"execution.save_corrected_masks: the task {spec.task.name} has no masks; set it to false")
@@ -186,6 +192,25 @@ def _check_devices(spec: RunSpec, stack: Stack, task_class: type[Task]) -> list[
     if spec.budget.batch_size < spec.budget.devices:
         problems.append(f"budget.batch_size: must be at least the number of devices, {spec.budget.devices}")
     return problems
+
+
+def _check_accumulation(spec: RunSpec, stack: Stack, network: nn.Module) -> list[str]:
+    """Return the problems of a run whose batches are trained in parts."""
+    if (spec.budget.gradient_accumulation or 1) == 1:
+        return []
+    # The same condition as for several devices, each of which sees a part of a batch.
+    unsupported = [
+        public_name(mitigation) for mitigation in stack.mitigations if mitigation.requirements.distributed_state is None
+    ]
+    if unsupported:
+        verb = "need" if len(unsupported) > 1 else "needs"
+        return [f"budget.gradient_accumulation: {', '.join(unsupported)} {verb} complete batches; set it to null"]
+    if has_batch_norm(network):
+        return [
+            "budget.gradient_accumulation: batch normalization would see a part of a batch at a time; choose a network "
+            "without it, or set it to null"
+        ]
+    return []
 
 
 def _check_local_devices(spec: RunSpec, network: nn.Module) -> list[str]:

@@ -11,6 +11,9 @@ from noisybench.training.batch import Batch, BatchPlan
 from noisybench.training.training_set import TrainingSet
 from noisybench.utils.seeds import Stream
 
+POOL_BATCHES = 32
+"""Number of batches that are sorted by length together: the more, the less padding, and the less random are the batches."""
+
 
 class EpochSampler:
     """Shuffle a training set into the batches of an epoch.
@@ -25,6 +28,7 @@ class EpochSampler:
             by repeating those that remain.
 
     Attributes:
+        lengths: (N,) lengths of the training examples on the host if the batches have examples of similar length, else None.
         weights: (N,) weights of the training examples, or None if all count the same. Examples with weight zero are left
             out.
 
@@ -43,6 +47,7 @@ class EpochSampler:
     def __init__(self, training_set: TrainingSet, batch_size: int, seed: int, keep_step_count: bool = True) -> None:
         self.training_set, self.batch_size, self.seed = training_set, batch_size, seed
         self.keep_step_count = keep_step_count
+        self.lengths: Tensor | None = None
         self.weights: Tensor | None = None
 
     @property
@@ -74,6 +79,8 @@ class EpochSampler:
         else:
             selected = torch.nonzero(self.weights.cpu() > 0).squeeze(1)
             order = selected[torch.from_numpy(stream.permutation(len(selected)))]
+        if self.lengths is not None:
+            order = group_by_length(order, self.lengths, self.batch_size, stream)
         return order.to(self.training_set.targets.device)
 
     def plan(self, epoch: int, network: int = 0, networks: int = 1) -> list[BatchPlan]:
@@ -137,3 +144,29 @@ class EpochSampler:
             return losses.mean()
         # A product with the mask has a fixed shape, while indexing by it would make the host wait for the device.
         return (losses * batch.has_label).sum() / batch.has_label.sum().clamp_min(1)
+
+
+def group_by_length(order: Tensor, lengths: Tensor, batch_size: int, stream: Stream) -> Tensor:
+    """Return a random order in which examples of similar length follow each other, so that a batch has little padding.
+
+    Pools of `POOL_BATCHES` batches are sorted by length and cut into batches, whose order is random. The last batch, if it
+    is not full, has examples of any length.
+
+    Args:
+        order: (M,) positions in random order.
+        lengths: (N,) lengths of all examples.
+        batch_size: number of examples in a batch.
+        stream: random numbers.
+
+    Example:
+        >>> lengths = torch.tensor([9, 1, 8, 2, 7, 3])
+        >>> group_by_length(torch.arange(6), lengths, batch_size=2, stream=Stream("doc")).view(3, 2).sort(1)[0].tolist()
+        [[1, 3], [4, 5], [0, 2]]
+    """
+    count = len(order) // batch_size * batch_size
+    pools = torch.split(order[:count], POOL_BATCHES * batch_size)
+    # A stable sort, so that examples of equal length stay in random order on any machine.
+    grouped = [pool[lengths[pool].argsort(stable=True)] for pool in pools]
+    batches = torch.cat(grouped).view(-1, batch_size) if count else order[:0].view(0, batch_size)
+    shuffled = batches[torch.from_numpy(stream.permutation(len(batches)))]
+    return torch.cat([shuffled.flatten(), order[count:]])

@@ -21,6 +21,7 @@ from noisybench.config.parameters import schema_of, set_parameters
 from noisybench.errors import TrainingError, UserError
 from noisybench.nn.cuda_graphs import CapturedCalls
 from noisybench.nn.joint_optimizer import PhaseOptimizer
+from noisybench.training.accumulation import accumulate
 from noisybench.training.auxiliary import AuxiliaryCache, AuxiliaryRun
 from noisybench.training.batch import Batch, BatchPlan
 from noisybench.training.distributed import GradientSync
@@ -209,9 +210,11 @@ class Task(TaskContract):
         self._epoch_has_started, self._step = True, 0
         rank, world_size = self.global_rank, self.trainer.world_size
         self.captured.start_epoch(self.networks)
-        if world_size > 1:
-            # Graphs of several processes would have to contain their communication.
+        if world_size > 1 or (self.budget.gradient_accumulation or 1) > 1:
+            # Graphs of several processes would have to contain their communication, and those of parts keep the memory of
+            # the whole batch.
             self.captured.enabled = False
+        if world_size > 1:
             self._gradient_sync = GradientSync(self, self.stack.mitigations, rank, world_size)
 
     def on_train_epoch_start(self) -> None:
@@ -225,11 +228,18 @@ class Task(TaskContract):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean loss of one optimizer step, under the stack of mitigations."""
         self._step = batch_idx
-        with self.captured.step(), self.autocast():
+
+        def mean_loss(part: Batch) -> Tensor:
             if self._gradient_sync is None:
-                loss = self.sampler.mean_loss(self._batch_loss(batch), batch)
+                return self.sampler.mean_loss(self._batch_loss(part), part)
+            return self._gradient_sync.loss(self._batch_loss, part)
+
+        parts = self.budget.gradient_accumulation or 1
+        with self.captured.step(), self.autocast():
+            if parts == 1:
+                loss = mean_loss(batch)
             else:
-                loss = self._gradient_sync.loss(self._batch_loss, batch)
+                loss = accumulate(mean_loss, batch, parts, [*self.networks.parameters(), *self.heads.parameters()])
         # Detached, because the sum would otherwise keep the graphs of all steps in memory.
         self._loss_sum += loss.detach()
         return loss

@@ -29,12 +29,14 @@ class TaskContract(Deployable, Predictions, abc.ABC):
         evaluator: class that scores the task's runs against clean labels.
         compatible_with: name of another task whose datasets, noise models and mitigations this task supports as well.
         views: names of the views that the task draws; ``policy`` for views with parameters.
+        batchings: values of `budget.batching` that the task supports; none if all inputs have the same size.
         supports_ddp: True if several devices can share the batches of a run: views are tensors with one row per input.
     """
 
     evaluator: ClassVar[type[Evaluator]]
     compatible_with: ClassVar[str | None] = None
     views: ClassVar[tuple[str, ...]] = ("weak",)
+    batchings: ClassVar[tuple[str, ...]] = ()
     supports_ddp: ClassVar[bool] = False
 
     budget: Budget

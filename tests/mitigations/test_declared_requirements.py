@@ -73,7 +73,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "distributed_state": {
         "adele": {"counts": "sum"}, "elr": {"targets": "gather"},
         "bootstrapping": {}, "cdr": {}, "cross_entropy": {}, "gce": {}, "gls": {}, "label_smoothing": {}, "sce": {}, "sop": {},
-        "pencil": {}, "volminnet": {},
+        "lora": {}, "pencil": {}, "volminnet": {},
     },
 }  # fmt: skip
 """Requirements of mitigations with their defaults that are not those of a plain loss."""

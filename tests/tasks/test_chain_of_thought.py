@@ -13,7 +13,8 @@ from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
 from noisybench.networks import build_network
 from noisybench.runs.preparation import prepare_run
-from noisybench.tasks._tokenizers import IGNORE_INDEX, CharacterTokenizer, TokenBatch
+from noisybench.tasks._token_batches import IGNORE_INDEX, TokenBatch
+from noisybench.tasks._tokenizers import CharacterTokenizer
 from noisybench.training.batch import BatchPlan
 from tests.data.traces.helpers import (
     build_noise,
@@ -57,7 +58,7 @@ def test_greedy_decoding_takes_the_most_likely_characters() -> None:
     task = toy_task(dataset)
     network = task.networks[0].eval()
     given = torch.from_numpy(dataset.test.inputs[:, 0, 0]).long()
-    tokens = task._generate(torch.from_numpy(dataset.test.inputs), 12, 0.0, (0, 0))
+    tokens = task._generate(torch.from_numpy(dataset.test.inputs)[:, 0, 0], 12, 0.0, (0, 0))
     for row in range(len(given)):
         so_far = given[row]
         for token in tokens[row].tolist():
@@ -100,7 +101,7 @@ def test_loss_covers_only_the_response_and_its_end() -> None:
     assert int(batch.has_label.sum()) == sum(map(len, trace_format_of(dataset).decode(data.targets[:6].numpy())))
     assert torch.equal(batch.observed[batch.has_label], data.targets.view(-1)[batch.index][batch.has_label].long())
     reading: TokenBatch = batch.inputs
-    scores = task.networks[0](reading.tokens)[:, reading.prompt_length - 1 :]
+    scores = task.networks[0](reading.tokens)[:, int(reading.label_columns[0, 0]) :]
     responses = data.targets[:6, : scores.shape[1]].long()
     expected = torch.nn.functional.cross_entropy(scores.transpose(1, 2), responses, ignore_index=IGNORED)
     torch.testing.assert_close(task.sampler.mean_loss(task.default_loss(batch), batch), expected)
@@ -110,8 +111,8 @@ def test_character_tokenizer_round_trip() -> None:
     trace_format = program_format("add")
     reader = CharacterTokenizer(trace_format)
     coded = torch.from_numpy(trace_format.encode(["7+5:", "12+34:"], 9, left=True))
-    reading = reader.batch(coded)
-    assert (reading.prompt_length, reading.first_position, reading.has_padding) == (6, 3, True)
+    reading = reader.prompt_batch(coded)
+    assert (reading.tokens.shape[1], reading.first_position, reading.has_padding) == (6, 3, True)
     labels, places = reader.encode_responses(torch.from_numpy(trace_format.encode(["#1$", "1;2#3$"], 8)))
     assert labels[0, 3:].eq(IGNORE_INDEX).all()
     assert places[1].tolist() == list(range(8))

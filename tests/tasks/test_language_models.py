@@ -19,7 +19,8 @@ from noisybench.data.traces.recorder import TraceRecorder
 from noisybench.errors import UserError
 from noisybench.networks import build_network
 from noisybench.runs.preparation import prepare_run
-from noisybench.tasks._tokenizers import IGNORE_INDEX, PretrainedTokenizer
+from noisybench.tasks._token_batches import IGNORE_INDEX
+from noisybench.tasks._tokenizers import PretrainedTokenizer
 from noisybench.tasks.chain_of_thought import ChainOfThought
 from noisybench.training.batch import BatchPlan
 from noisybench.training.stack import Stack
@@ -131,22 +132,15 @@ def test_the_loss_is_that_of_the_library(folder: Path) -> None:
     task.networks.eval()
     (batch,) = task.batches([BatchPlan(torch.arange(6))])
     reading = batch.inputs
-    labels = torch.full_like(reading.tokens, -100)
-    labels = torch.cat([labels, torch.full((6, 1), -100)], 1)
     wanted_labels = batch.observed.masked_fill(~batch.has_label, -100).view(6, -1)
-    labels[:, reading.prompt_length :] = wanted_labels
-    tokens = torch.cat([reading.tokens, wanted_labels[:, -1:].clamp_min(0)], 1)
-    shown = tokens != task.tokenizer.padding_token
-    wanted = (
-        task.networks[0]
-        .model(
-            input_ids=tokens.masked_fill(~shown, 0),
-            attention_mask=shown.long(),
-            position_ids=(shown.long().cumsum(1) - 1).clamp_min(0),
-            labels=labels,
-        )
-        .loss
-    )
+    # The library shifts the labels by one; the last token of a response is only predicted.
+    tokens = torch.cat([reading.tokens, torch.zeros(6, 1, dtype=torch.long)], 1)
+    labels = torch.full_like(tokens, -100)
+    is_label = wanted_labels >= 0
+    labels[torch.arange(6)[:, None].expand_as(is_label)[is_label], reading.label_columns[is_label] + 1] = wanted_labels[
+        is_label
+    ]
+    wanted = task.networks[0].model(input_ids=tokens, labels=labels).loss
     torch.testing.assert_close(task.sampler.mean_loss(task.default_loss(batch), batch), wanted, rtol=1e-4, atol=1e-5)
     assert (batch.index[batch.has_label] < task.training_set.num_labels).all()
 
@@ -250,7 +244,13 @@ class Scripted(torch.nn.Module):
         return {}
 
     def forward(
-        self, tokens: torch.Tensor, first_position: int = 0, has_padding: bool = False, cache: Any = None
+        self,
+        tokens: torch.Tensor,
+        first_position: int = 0,
+        has_padding: bool = False,
+        cache: Any = None,
+        positions: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         if cache is not None:
             cache["tokens"] = tokens = torch.cat([*([cache["tokens"]] if cache else []), tokens], 1)
