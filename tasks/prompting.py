@@ -12,6 +12,7 @@ from noisybench.config.parameters import parameter
 from noisybench.config.spec import RunSpec
 from noisybench.data.dataset import Dataset
 from noisybench.data.targets import IGNORED
+from noisybench.data.traces.document_format import ANSWER, QUESTION, SEPARATOR, few_shot_text
 from noisybench.errors import TrainingError
 from noisybench.tasks._tokenizers import PretrainedTokenizer, build_tokenizer
 from noisybench.tasks._trace_task import TraceTask
@@ -19,9 +20,6 @@ from noisybench.training.roles import LossFunction, LossWrapper, ModelBuilder
 from noisybench.training.stack import Stack
 from noisybench.training.training_set import TrainingSet
 from noisybench.utils.seeds import Stream
-
-QUESTION, ANSWER, SEPARATOR = "Q: ", "\nA: ", "\n\n"
-"""Marks before a prompt and before a response, and between two traces."""
 
 
 class Prompting(TraceTask):
@@ -62,7 +60,7 @@ class Prompting(TraceTask):
     @classmethod
     def check_network(cls, spec: RunSpec, network: Any, dataset: Dataset) -> list[str]:
         """Return a problem if the network is not a pretrained model, or if its context is too short for the examples."""
-        if not hasattr(network, "tokenizer"):
+        if not getattr(network, "is_pretrained", False):
             return [
                 f"budget.network: prompting needs a pretrained model, such as huggingface:FOLDER, not `{spec.budget.network}`"
             ]
@@ -105,8 +103,8 @@ class Prompting(TraceTask):
             trace_format.decode(characters[rows].cpu().numpy())
             for characters in (data.inputs[:][:, 0, 0], data.targets)
         )
-        examples = "".join(
-            f"{QUESTION}{prompt}{ANSWER}{response.removesuffix(trace_format.end)}{SEPARATOR}"
+        examples = few_shot_text(
+            (prompt, response.removesuffix(trace_format.end))
             for prompt, response in zip(prompts, responses, strict=True)
         )
         self.tokenizer.prefix = (self.instruction + SEPARATOR if self.instruction else "") + examples

@@ -47,6 +47,13 @@ def run(
     time_limit: TimeLimitOption = None,
     dry_run: DryRun = False,
     again: Again = False,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            help="New folder for the language model of the run, which transformers or peft loads; or .onnx or .pt2 file for a "
+            "classifier. Needs a single run"
+        ),
+    ] = None,
 ) -> None:
     """Train the runs of one recipe. Commas in an override give several runs; finished runs are skipped."""
     from noisybench.cli.preset_text import print_published
@@ -54,9 +61,42 @@ def run(
     from noisybench.utils.console import make_console
 
     with limits.time_limit(time_limit, make_console(), enforce=not dry_run) as limit:
-        specs = read_recipe(recipe, overrides or [])
+        # A model is exported from the files of its run, which has none of large models by default.
+        saving = [] if export is None else ["execution.save_model=true"]
+        specs = read_recipe(recipe, [*(overrides or []), *saving])
+        if export is not None:
+            _check_export(export, specs)
         print_published(recipe, overrides or [])
         execute_specs(specs, jobs, dry_run, again=again, limit=limit)
+        if export is not None and not dry_run:
+            _export(export, specs[0])
+
+
+def _check_export(path: Path, specs: Sequence[RunSpec]) -> None:
+    """Refuse the export of several models, or to a place in use.
+
+    Raises:
+        UserError: there are several runs, or the file or folder cannot be written or has content.
+    """
+    from noisybench.errors import UserError
+    from noisybench.utils.places import check_output_folder
+
+    if len(specs) != 1:
+        raise UserError(f"--export: writes one model, but there are {len(specs)} runs; choose one of them by overrides")
+    if path.suffix:
+        check_output_file(path)
+    else:
+        check_output_folder(path)
+
+
+def _export(path: Path, spec: RunSpec) -> None:
+    """Write the model of a finished run to a file, or to a folder of transformers or peft."""
+    from noisybench.api.models import load_model
+    from noisybench.utils.console import make_console
+
+    model = load_model(spec.identity, device="cpu")
+    written = model.export(path) if path.suffix else model.save_pretrained(path)
+    make_console().print(f"Model: {written.resolve()}", markup=False, soft_wrap=True)
 
 
 def bench(

@@ -66,7 +66,8 @@ class LoRA(HeadBuilder):
     def check(self, network: nn.Module, budget: Any, examples: int) -> list[str]:
         """Check that peft is installed, and that the network has layers to adapt."""
         problems = [] if is_language_model(network) else super().check(network, budget, examples)
-        if isinstance(getattr(network, "context_length", None), int) and not is_language_model(network):
+        is_decoder = isinstance(getattr(network, "context_length", None), int)
+        if is_decoder and not getattr(network, "is_pretrained", False):
             problems = [f"`{budget.network}` is trained from scratch; low-rank updates need a pre-trained model"]
         if importlib.util.find_spec("peft") is None:
             problems.append("peft is not installed; run `python -m pip install peft`")

@@ -159,13 +159,31 @@ def build(num_classes: int, channels: int, argument: str) -> nn.Module:
         >>> build(10, 1, "64x2").context_length
         512
     """
+    width, num_layers, context_length = parse_size("decoder", argument)
+    return Decoder(num_classes, width, num_layers, context_length)
+
+
+def parse_size(family: str, argument: str) -> tuple[int, int, int]:
+    """Return width, number of layers and context length of a transformer.
+
+    Args:
+        family: name of the family, for messages.
+        argument: size, such as ``64x2`` or ``64x2x1024``.
+
+    Raises:
+        UserError: the argument does not have this form.
+
+    Example:
+        >>> parse_size("decoder", "64x2")
+        (64, 2, 512)
+    """
     match = re.fullmatch(r"(\d+)x(\d+)(?:x(\d+))?", argument)
     width, num_layers, context_length = (
         (int(number or DEFAULT_CONTEXT_LENGTH) for number in match.groups()) if match else (0, 0, 0)
     )
     if not width or width % NUM_HEADS or not num_layers or not context_length:
         raise UserError(
-            f"budget.network: decoder takes the width (a multiple of {NUM_HEADS}), the number of layers and optionally the "
-            f"context length, such as decoder:64x2 or decoder:64x2x1024, but got decoder:{argument}"
+            f"budget.network: {family} takes the width (a multiple of {NUM_HEADS}), the number of layers and optionally the "
+            f"context length, such as {family}:64x2 or {family}:64x2x1024, but got {family}:{argument}"
         )
-    return Decoder(num_classes, width, num_layers, context_length)
+    return width, num_layers, context_length

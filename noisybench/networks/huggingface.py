@@ -28,10 +28,12 @@ class LanguageModel(nn.Module):
         end_token: token that ends a text.
         padding_token: number of the padding, outside the vocabulary.
         tokenizer: tokenizer of the model.
+        is_pretrained: whether the weights come from a pre-training.
     """
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
+    def __init__(self, model: Any, tokenizer: Any, is_pretrained: bool = True) -> None:
         super().__init__()
+        self.is_pretrained = is_pretrained
         self.model, self.tokenizer = model, tokenizer
         config = model.config
         self.context_length = int(getattr(config, "max_position_embeddings", 0) or tokenizer.model_max_length)
@@ -108,12 +110,7 @@ def build(num_classes: int, channels: int, argument: str) -> nn.Module:
     Raises:
         UserError: transformers is not installed, the model is not on this machine, or its tokenizer is unsuitable.
     """
-    try:
-        import transformers
-    except ImportError:
-        raise UserError("budget.network: transformers is not installed; `python -m pip install transformers`") from None
-    logging: Any = transformers.utils.logging
-    logging.disable_progress_bar()
+    transformers = import_transformers()
     folder = expand_user(Path(argument))
     source = str(folder) if folder.is_dir() else argument
     try:
@@ -137,3 +134,18 @@ def build(num_classes: int, channels: int, argument: str) -> nn.Module:
             "one"
         )
     return LanguageModel(model, tokenizer)
+
+
+def import_transformers() -> Any:
+    """Return the package transformers, without its progress bars.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import transformers
+    except ImportError:
+        raise UserError("budget.network: transformers is not installed; `python -m pip install transformers`") from None
+    logging: Any = transformers.utils.logging
+    logging.disable_progress_bar()
+    return transformers

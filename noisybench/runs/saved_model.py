@@ -265,8 +265,7 @@ def _build_task(folder: Path, description: ModelDescription) -> Task:
     task_class = get_entry("tasks", task_component.name).load_class()
     budget = Budget.model_validate_json(pydantic.TypeAdapter(dict[str, Any]).dump_json(description.budget))
     if (folder / NETWORK).is_dir():
-        family = budget.network.partition(":")[0]
-        budget = budget.model_copy(update={"network": f"{family}:{folder / NETWORK}"})
+        budget = budget.model_copy(update={"network": f"huggingface:{folder / NETWORK}"})
     task: Task = task_class(budget, description.seed, _example_set(description), stack, **task_component.parameters)
     task.build_models()
     return task
