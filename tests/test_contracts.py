@@ -61,5 +61,7 @@ def test_network(name: str, channels: int) -> None:
     network = build_network(name, 7, channels).eval()
     is_language_model = hasattr(network, "context_length")
     inputs = torch.zeros(2, 9, dtype=torch.long) if is_language_model else torch.zeros(2, channels, 32, 32)
-    expected_shapes = [(2, 9, 7)] if is_language_model else [(2, 7), (2, 7, 32, 32)]
+    # A network with a tokenizer scores the tokens of its own vocabulary.
+    num_tokens = network.vocabulary_size if hasattr(network, "tokenizer") else 7
+    expected_shapes = [(2, 9, num_tokens)] if is_language_model else [(2, 7), (2, 7, 32, 32)]
     assert network(inputs).shape in expected_shapes, "scores of the classes for each image, pixel or token"

@@ -236,6 +236,7 @@ class Scripted(torch.nn.Module):
 
     def __init__(self, tokenizer: Any, form: Any) -> None:
         super().__init__()
+        self.is_pretrained = True
         self.tokenizer, self.form = tokenizer, form
         self.unused = torch.nn.Parameter(torch.zeros(1))
         self.seen: list[str] = []

@@ -126,5 +126,5 @@ def _problems(prompt: str, lines: list[str]) -> list[tuple[str, str]]:
 
 
 def _without_digits(prompt: str) -> str:
-    """Return what tells the programs apart: the prompt without its numbers."""
+    """Return a prompt without its numbers, in which programs differ."""
     return re.sub(r"\d+", "", prompt)

@@ -60,7 +60,7 @@ def test_a_document_is_executed_again() -> None:
     assert ADD_AND_SUB.rerun(PROMPT, RESPONSE, errors).startswith("9+5+0=14;4+0+1=05#054\n\nQ: 52-47:\nA: 2-7")
     for written in ("", "#", "7+5", "7+5+0=12\n\nQ: what\nA: 3#4$", "\n\n#$"):
         check = ADD_AND_SUB.check(PROMPT, written)
-        assert not check.is_valid, "what a model may write instead is refused, not an error"
+        assert not check.is_valid, "other texts of a model are incorrect, not an error"
 
 
 @pytest.mark.fast
