@@ -39,6 +39,7 @@ METHODS = {
     "pes_semi": ("PES(semi)",),
     "disc": ("DISC",),
     "dividemix": ("DivideMix",),
+    "promix": ("ProMix",),
     "pls": ("PLS",),
     "simclr+lsa": ("PLS-LSA",),
     "simclr+lsa(consensus)": ("PLS-LSA+",),

@@ -60,6 +60,7 @@ NOT_LOSSES: dict[str, str] = {
     "pes_semi": "trains late layers in phases of their own, then on batches that it plans of labeled and unlabeled examples",
     "pixel_confident_learning": "trains networks by cross-validation to correct the masks",
     "pls": "reads several views of each example, and trains a contrastive head",
+    "promix": "trains two networks with two classifiers each, on two views of the examples that each selects",
     "random_pruning": SUBSET,
     "self_consistency": "changes how responses are generated, not how a network is trained",
     "simclr": "pre-trains the network; load pre-trained weights into your model",

@@ -25,6 +25,7 @@ NEVER_ACTS = [
     ({"name": "jocor"}, 1, "one epoch is training without selection"),
     ({"name": "cores2", "warmup_epochs": 2, "sieve_epoch": 4}, 3, "leave cross-entropy in all 3 epochs"),
     ({"name": "cores2_star", **SIEVE, "sieve_phase_epochs": 3}, 3, "take 4 or more, but budget.epochs is 3"),
+    ({"name": "promix", "warmup_epochs": 3, "ramp_epochs": 4}, 3, "no example would be selected"),
     ({"name": "gls", "warmup_epochs": 3}, 3, "is cross-entropy only; set it to at most 2"),
     ({"name": "peer_loss"}, 1, "gives the peer term no weight in a budget of 1 epoch"),
     ({"name": "f_divergence", "warmup_epochs": 3}, 3, "is cross-entropy only; set it to at most 2"),

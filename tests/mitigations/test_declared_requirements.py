@@ -28,10 +28,10 @@ RISING = {"lr_schedule": "cosine", "warmup_epochs": 5}
 FINAL = {"lr_schedule": "multistep", "lr_milestones": (3, 6), "lr_gamma": 0.1}
 NEEDED: dict[str, dict[str, Any]] = {
     "networks": {
-        **dict.fromkeys(("co_teaching", "co_teaching_plus", "dividemix", "ensemble", "jocor", "mean_teacher"), 2), "elr_plus": 4,
-        "trinet": 3,
+        **dict.fromkeys(("co_teaching", "co_teaching_plus", "dividemix", "ensemble", "jocor", "mean_teacher", "promix"), 2),
+        "elr_plus": 4, "trinet": 3,
     },
-    "ensemble": {"dividemix": "logits", "elr_plus": "logits", "ensemble": "probabilities"},
+    "ensemble": {"promix": "logits", "dividemix": "logits", "elr_plus": "logits", "ensemble": "probabilities"},
     "deployed": {"elr_plus": 2, "mean_teacher": 1},
     "views": {
         "cores2_star": ("weak", PolicyView("auto_augment_cifar10", cutout=(0.5, 0.5))),
@@ -40,6 +40,7 @@ NEEDED: dict[str, dict[str, Any]] = {
         "lsa": ("weak", "weak_2", PolicyView("rand_augment", num_ops=1, magnitude=6, crop="resized"), "contrastive"),
         "pes_semi": ("weak", "weak_2"),
         "pls": ("weak", "weak_2", "contrastive"),
+        "promix": ("weak", PolicyView("rand_augment", num_ops=3, magnitude=None, cutout=(0.0, 0.5))),
         "sop_plus": ("weak", PolicyView("auto_augment_cifar10", cutout=(0.5, 0.5))),
     },
     "privileged": {
@@ -62,10 +63,13 @@ NEEDED: dict[str, dict[str, Any]] = {
     },
     "keep_step_count": {},
     "per_sample_state": dict.fromkeys(
-        ("cal", "cores2", "cores2_star", "disc", "dividemix", "elr", "elr_plus", "lsa", "pencil", "pls", "sop", "sop_plus"), True
+        (
+            "cal", "cores2", "cores2_star", "disc", "dividemix", "elr", "elr_plus", "lsa", "pencil", "pls", "promix", "sop",
+            "sop_plus",
+        ), True,
     ),
     "follows_mixing": {"elr": True},
-    "mixes_samples": dict.fromkeys(("disc", "dividemix", "elr_plus", "lsa", "mixup", "pes_semi", "pls"), True),
+    "mixes_samples": dict.fromkeys(("disc", "dividemix", "elr_plus", "lsa", "mixup", "pes_semi", "pls", "promix"), True),
     "trains_copies": {"ensemble": True},
     "sets_initial_weights": {"simclr": True},
     "freezes_layers": {"pes": True, "pes_semi": True},

@@ -117,6 +117,7 @@ EXAMPLES = {"_unique2": 1, "_local_scalar_dense": 1}
 KNOWN = {
     "lsa 0": CHOICES, "lsa 1": CHOICES, "lsa 2": CHOICES, "sop_plus 0": {"lift_fresh": 4}, "cores2_star 0": {"lift_fresh": 4},
     "disc 0": {"lift_fresh": 4, "nonzero": 1}, "trimmed_loss 0": EXAMPLES,
+    "promix 0": {"lift_fresh": 6, "nonzero": 2}, "promix 1": {"lift_fresh": 6, "nonzero": 2},
     "co_teaching 1": {name: 2 * count for name, count in EXAMPLES.items()},
 }  # fmt: skip
 """Operators per step of the stacks that have some."""
