@@ -30,6 +30,9 @@ from noisybench.utils.cells import plain_cell, read_rows, text_of_cell, write_ro
 SIGNIFICANT_DIGITS = 7
 """Digits of the numbers in a table of measurements; more than any rank or test can depend on."""
 
+Diagnostics = tuple[tuple[str, float], ...]
+"""Names and values, which unlike a dictionary can be hashed."""
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -45,7 +48,7 @@ class Measurement:
         worst_class_recall: lowest recall of a class on the test targets at the end.
         noise_auroc: AUROC of the final label quality against incorrect labels.
         ood_auroc: AUROC of the final label quality against OOD images.
-        mean_shift_accuracy: final accuracy on test sets under distribution shift, mean over the sets.
+        diagnostics: names and values of the diagnostics after the last epoch, see `EpochRow.diagnostics`, sorted by name.
         memorized_fraction: fraction of mislabeled examples that the final network predicts as their incorrect label.
         memorized_chance: expected value of this fraction for a network that has memorized no example.
         missed_at_true_rate: fraction of mislabeled examples that are missed if as many are flagged by the final label quality.
@@ -83,7 +86,7 @@ class Measurement:
     worst_class_recall: float | None
     noise_auroc: float | None
     ood_auroc: float | None
-    mean_shift_accuracy: float | None
+    diagnostics: Diagnostics
     memorized_fraction: float | None
     memorized_chance: float | None
     missed_at_true_rate: float | None
@@ -109,6 +112,15 @@ class Measurement:
         """Return the score by a selection rule."""
         value: float | None = getattr(self, rule)
         return value
+
+    def diagnostic(self, name: str) -> float | None:
+        """Return a diagnostic after the last epoch; None if the run has no such diagnostic."""
+        return dict(self.diagnostics).get(name)
+
+    @property
+    def mean_shift_accuracy(self) -> float | None:
+        """Final accuracy on test sets under distribution shift, mean over the sets."""
+        return self.diagnostic("mean_shift_accuracy")
 
     @property
     def origin(self) -> str:
@@ -138,7 +150,7 @@ def measure(
         worst_class_recall=min((recall for recall in record.test_recall if recall is not None), default=None),
         noise_auroc=record.detection.auroc,
         ood_auroc=record.detection.ood_auroc,
-        mean_shift_accuracy=final.diagnostics.get("mean_shift_accuracy"),
+        diagnostics=tuple(sorted(final.diagnostics.items())),
         memorized_fraction=final.memorized_fraction,
         memorized_chance=final.memorized_chance,
         missed_at_true_rate=record.detection.missed_at_true_rate,
@@ -217,13 +229,20 @@ def _to_rows(measurements: Iterable[Measurement]) -> Iterator[list[str]]:
 def _to_cell(column: str, value: Any) -> str:
     if column == "code":
         return " ".join(f"{component}={digest}" for component, digest in value)
+    if column == "diagnostics":
+        rounded = {name: float(_rounded(number)) for name, number in value}
+        return json.dumps(rounded, separators=(",", ":")) if rounded else ""
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.{SIGNIFICANT_DIGITS}g}"
+        return _rounded(value)
     if isinstance(value, tuple):
         return json.dumps(value, separators=(",", ":")) if value else ""
     return plain_cell(str(value))
+
+
+def _rounded(number: float) -> str:
+    return f"{number:.{SIGNIFICANT_DIGITS}g}"
 
 
 def from_csv(text: str) -> list[Measurement]:
@@ -255,6 +274,11 @@ def _from_cell(column: str, text: str, kind: Any) -> Any:
     if column == "code":
         pairs = (item.rpartition("=") for item in text.split())
         return tuple((component, digest) for component, _, digest in pairs)
+    if column == "diagnostics":
+        numbers = json.loads(text or "{}")
+        if not isinstance(numbers, dict):
+            raise ValueError(f"diagnostics {text!r} are no JSON object of names and numbers")
+        return tuple((name, float(number)) for name, number in numbers.items())
     if isinstance(kind, types.UnionType):  # the optional numbers
         return float(text) if text else None
     if typing.get_origin(kind) is tuple:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
+
+from noisybench.leaderboard.measurements import builtin_measurements
 
 pytestmark = pytest.mark.fast
 ROOT = Path(__file__).parents[1]
@@ -80,7 +84,7 @@ def test_claims_of_publications_have_the_outcome_that_was_measured(tool: ModuleT
     )
     tool.main([str(file)])
     written = file.read_text()
-    assert "72 runs of 8 stacks in 3 settings, 3 seeds, measured with version " in written
+    assert "72 runs of 8 stacks in 3 settings, 3 seeds, 7 minutes in all, measured with version " in written
     rows = {
         tuple(cells[2].split("`")[1::2]): cells[3:6] for cells in map(cells_of, written.splitlines()) if len(cells) > 5
     }
@@ -106,3 +110,27 @@ def test_a_wrong_block_is_refused(tool: ModuleType, tmp_path: Path, block: str, 
     with pytest.raises(SystemExit, match=message):
         tool.main([str(file)])
     assert file.read_text() == block
+
+
+def test_a_board_that_is_not_measured_yet_says_so(tool: ModuleType, tmp_path: Path) -> None:
+    boards = yaml.safe_load(tool.BOARDS.read_text(encoding="utf-8"))
+    missing = [name for name in boards if not tool.is_measured(name)]
+    file = tmp_path / "page.md"
+    for name in missing:
+        file.write_text(f"<!-- measured: gains {name} -->\n<!-- end -->\n")
+        tool.main([str(file)])
+        assert "Not measured yet." in file.read_text()
+
+
+def test_diagnostics_have_tables_of_their_own(
+    tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = [each for each in builtin_measurements() if each.entry == "quickstart"]
+    with_numbers = [
+        dataclasses.replace(each, diagnostics=(("first_error.f1", 0.25 + each.seed / 4),)) for each in shipped
+    ]
+    monkeypatch.setattr(tool, "builtin_measurements", lambda: with_numbers)
+    file = tmp_path / "page.md"
+    file.write_text("<!-- measured: first_error quickstart -->\n<!-- end -->\n")
+    tool.main([str(file)])
+    assert "| elr | 50.0 | 50.0 | 50.0 |" in file.read_text()

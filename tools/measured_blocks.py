@@ -2,12 +2,13 @@
 
 usage: python tools/measured_blocks.py [--check] [FILE ...]
 
-In Markdown, a block is everything between `<!-- measured: KIND ENTRY -->` and `<!-- end -->`. Kinds: `table` (mean score of each
-stack in each setting), `gains` (the same as differences from cross-entropy, which also draws docs/ENTRY.png), `verdict`
-(sentences), `origin` (number of runs, version, device), `summary` (how far single stacks are below the best ones), `stress`
-(stress cards), `claims` (those of tools/claims.yaml), and one table each for the other numbers of a run: `early_stopping`,
-`detection`, `ood_detection`, `shift`, `memorized`. In the header of a suite, a line `measured: KIND ENTRY` begins such a block,
-which ends at the next one or at the next field. `--check` writes nothing and fails if a file would change.
+In Markdown, a block is everything between `<!-- measured: KIND ENTRY -->` and `<!-- end -->`. Kinds: `table` (mean score of
+each stack in each setting), `gains` (the same as differences from cross-entropy, which also draws docs/ENTRY.png), `verdict`
+(sentences), `origin` (runs, version, device, duration), `summary` (how far single stacks are below the best ones), `stress`
+(stress cards), `claims` (those of tools/claims.yaml), and one table for each other number of a run in `NUMBERS`. In the header
+of a suite, a line `measured: KIND ENTRY` begins such a block, which ends at the next one or at the next field. The blocks of an
+entry that does not ship yet, but is listed in tools/boards.yaml, say so. `--check` writes nothing and fails if a file would
+change.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
@@ -35,6 +37,8 @@ from noisybench.leaderboard.verdict_text import verdict_sentences
 
 ROOT = Path(__file__).parents[1]
 CLAIMS = ROOT / "tools" / "claims.yaml"
+BOARDS = ROOT / "tools" / "boards.yaml"
+UNMEASURED = "Not measured yet."
 SIDES = ("first", "second")
 RULE = "last"
 MARKDOWN_BLOCK = re.compile(
@@ -44,17 +48,41 @@ HEADER_BLOCK = re.compile(
     r"(?P<start>#(?: expect:|        )  measured: (?P<kind>\w+) (?P<entry>[\w-]+)\n)"
     r"(?P<body>(?:#          (?!measured: ).*\n)*)(?P<end>)"
 )
+
+
+class Number(NamedTuple):
+    """A number of each run: field of `Measurement` or diagnostic, caption of its table, unit and decimals."""
+
+    name: str
+    caption: str
+    scale: float = 100.0
+    digits: int = 1
+
+
 NUMBERS = {
-    "early_stopping": ("noisy_val", "Score in % after the epoch that noisy validation selects"),
-    "detection": ("noise_auroc", "AUROC of detecting mislabeled examples by the final label quality, in %"),
-    "ood_detection": ("ood_auroc", "AUROC of detecting OOD images by the final label quality, in %"),
-    "shift": ("mean_shift_accuracy", "Accuracy in % on shifted test sets, mean over the sets"),
-    "memorized": (
+    "early_stopping": Number("noisy_val", "Score in % after the epoch that noisy validation selects"),
+    "best_epoch": Number("oracle", "Score in % after the best epoch by the test split, which no user could select"),
+    "detection": Number("noise_auroc", "AUROC of detecting mislabeled examples by the final label quality, in %"),
+    "ood_detection": Number("ood_auroc", "AUROC of detecting OOD images by the final label quality, in %"),
+    "shift": Number("mean_shift_accuracy", "Accuracy in % on shifted test sets, mean over the sets"),
+    "memorized": Number(
         "memorized_fraction",
         "Mislabeled examples in % that are predicted as their incorrect label in the end",
     ),
-}
-"""Field of `Measurement` and caption of each table of one number per run."""
+    "kept": Number("kept_fraction", "Training examples in % that the stack keeps"),
+    "corrected_masks": Number("label_miou", "Mean IoU in % of the corrected training masks with the clean ones"),
+    "sampled": Number("exact_match_sampled", "Exact match in % of responses sampled at temperature 1"),
+    "first_error": Number("first_error.f1", "F1 in % of the first incorrect step"),
+    "best_of": Number("best_of.verifier", "Accuracy in % of the solution that the verifier prefers"),
+    "entropy": Number(
+        "classifier_input.singular_value_entropy", "Singular value entropy of the features that enter the classifier", 1, 2
+    ),
+    "largest_direction": Number(
+        "classifier_input.largest_singular_value_ratio",
+        "Largest singular value ratio of the features that enter the classifier", 1, 2,
+    ),
+}  # fmt: skip
+"""Kinds of tables of one number per run."""
 HEADER_WIDTH = 116
 MARKDOWN_WIDTH = 160
 
@@ -211,23 +239,25 @@ def stress(entry: Entry) -> Block:
     ]
 
 
-def numbers(entry: Entry, field: str, caption: str) -> Block:
+def numbers(entry: Entry, number: Number) -> Block:
     """Return the mean of one number of the runs of each stack, for the stacks and settings that have it."""
-    values = {stack: [_mean_number(setting, stack, field) for setting in entry.settings] for stack in entry.stacks}
+    values = {stack: [_mean_number(setting, stack, number) for setting in entry.settings] for stack in entry.stacks}
     places = [place for place in range(len(entry.settings)) if any(row[place] is not None for row in values.values())]
     if not places:
-        sys.exit(f"error: the runs of {entry.name} have no {field}")
+        sys.exit(f"error: the runs of {entry.name} have no {number.name}")
     cells = [["stack", *(entry.titles[place] for place in places)]]
     for stack, row in values.items():
         if any(row[place] is not None for place in places):
-            cells.append([entry.names[stack], *(_score(row[place]) for place in places)])
-    return [(f"{caption}, mean over {entry.seeds()}.", cells)]
+            cells.append([entry.names[stack], *(_score(row[place], digits=number.digits) for place in places)])
+    return [(f"{number.caption}, mean over {entry.seeds()}.", cells)]
 
 
-def _mean_number(setting: Setting, stack: str, field: str) -> float | None:
+def _mean_number(setting: Setting, stack: str, number: Number) -> float | None:
     runs = [measurement for row in setting.rows if row.stack == stack for measurement in row.measurements]
-    known = [value for value in (getattr(each, field) for each in runs) if value is not None]
-    return 100 * statistics.fmean(known) if known else None
+    name = number.name
+    values = [getattr(each, name) if hasattr(each, name) else each.diagnostic(name) for each in runs]
+    known = [value for value in values if value is not None]
+    return number.scale * statistics.fmean(known) if known else None
 
 
 def origin(entry: Entry) -> Block:
@@ -237,9 +267,11 @@ def origin(entry: Entry) -> Block:
     def listed(name: str) -> str:
         return ", ".join(sorted({str(getattr(each, name)) for each in runs}))
 
+    minutes = sum(each.wall_seconds for each in runs) / 60
     return [(
-        f"{len(runs)} runs of {len(entry.stacks)} stacks in {len(entry.settings)} settings, {entry.seeds()}, measured with "
-        f"version {listed('version')} ({listed('device')}); status of the submission: {listed('status')}.", []
+        f"{len(runs)} runs of {len(entry.stacks)} stacks in {len(entry.settings)} settings, {entry.seeds()}, "
+        f"{minutes:.0f} minutes in all, measured with version {listed('version')} ({listed('device')}); "
+        f"status of the submission: {listed('status')}.", []
     )]  # fmt: skip
 
 
@@ -274,14 +306,14 @@ def claims(entry: Entry) -> Block:
 KINDS: Mapping[str, Callable[[Entry], Block]] = {
     "table": table, "gains": gains, "verdict": verdict, "summary": summary, "stress": stress, "claims": claims,
     "origin": origin,
-    **{kind: functools.partial(numbers, field=field, caption=caption) for kind, (field, caption) in NUMBERS.items()},
+    **{kind: functools.partial(numbers, number=number) for kind, number in NUMBERS.items()},
 }  # fmt: skip
 
 
-def _score(score: float | None, is_best: bool = False, is_unstable: bool = False) -> str:
+def _score(score: float | None, is_best: bool = False, is_unstable: bool = False, digits: int = 1) -> str:
     if score is None:
         return "–"
-    shown = "~" * is_unstable + f"{score:.1f}"
+    shown = "~" * is_unstable + f"{score:.{digits}f}"
     return f"**{shown}**" if is_best else shown
 
 
@@ -311,13 +343,20 @@ def header(block: Block) -> str:
     return "".join(f"#          {line}\n" for line in lines)
 
 
+def is_measured(entry: str) -> bool:
+    """Return False for an entry of tools/boards.yaml that does not ship yet."""
+    shipped = {each.entry for each in builtin_measurements()}
+    return entry in shipped or entry not in yaml.safe_load(BOARDS.read_text(encoding="utf-8"))
+
+
 def updated(text: str, is_header: bool) -> str:
     """Return the text of a file with its blocks written anew."""
 
     def replace(match: re.Match[str]) -> str:
-        if match["kind"] not in KINDS:
-            sys.exit(f"error: unknown kind of block {match['kind']}; known kinds: {', '.join(KINDS)}")
-        block = KINDS[match["kind"]](Entry(match["entry"]))
+        kind, entry = match["kind"], match["entry"]
+        if kind not in KINDS:
+            sys.exit(f"error: unknown kind of block {kind}; known kinds: {', '.join(KINDS)}")
+        block = KINDS[kind](Entry(entry)) if is_measured(entry) else [(UNMEASURED, [])]
         return match["start"] + (header(block) if is_header else markdown(block)) + match["end"]
 
     return (HEADER_BLOCK if is_header else MARKDOWN_BLOCK).sub(replace, text)
@@ -379,7 +418,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not options.check:
             file.write_text(new, encoding="utf-8")
             drawn = {match["entry"] for match in MARKDOWN_BLOCK.finditer(text) if match["kind"] == "gains"}
-            for name in sorted(drawn if not is_header else ()):
+            for name in sorted(filter(is_measured, drawn if not is_header else ())):
                 draw(Entry(name), ROOT / "docs" / f"{name}.png")
     if options.check and changed:
         sys.exit(f"error: not as measured: {', '.join(changed)}; write them by python tools/measured_blocks.py")
