@@ -63,7 +63,7 @@ class TokenBatch:
         )
 
     def rows(self) -> TokenRows:
-        """Return what a network reads, and where it predicts the labels."""
+        """Return the tokens as a network reads them, with the places at which it predicts the labels."""
         if self.is_packed and len(self) > 1 and not self.has_padding:
             return pack(self)
         starts = torch.arange(len(self), device=self.tokens.device)[:, None] * self.tokens.shape[1]

@@ -156,11 +156,13 @@ class PretrainedTokenizer(Tokenizer):
 
     def encode_prompts(self, prompts: Tensor) -> tuple[Tensor, int]:
         """Return the tokens, padded on the left, and 0: the network counts positions from the start of each text."""
-        texts = self._trace_format.decode(prompts.cpu().numpy())
-        return self._encode_padded(texts).to(prompts.device), 0
+        texts = map(self.prompt_text, self._trace_format.decode(prompts.cpu().numpy()))
+        encodings = self._tokenize(list(texts))
+        return self._pad([each.tokens for each in encodings], self.padding_token, left=True).to(prompts.device), 0
 
-    def _encode_padded(self, texts: list[str]) -> Tensor:
-        return self._pad([encoding.tokens for encoding in self._tokenize(texts)], self.padding_token, left=True)
+    def prompt_text(self, prompt: str) -> str:
+        """Return the text before a response: the prompt itself."""
+        return prompt
 
     def encode_responses(self, responses: Tensor) -> tuple[Tensor, Tensor]:
         """Return the tokens of the responses, with the end last, and the starts of their characters."""
@@ -188,7 +190,9 @@ class PretrainedTokenizer(Tokenizer):
     def max_length(self, dataset: Dataset) -> int:
         """Return the tokens of the longest prompt plus those of the longest clean response; noise may add a few."""
         splits = [dataset.train, dataset.validation, dataset.test, *dataset.shifted_tests.values()]
-        prompts = [text for split in splits for text in self._trace_format.decode(split.inputs[:][:, 0, 0])]
+        prompts = [
+            self.prompt_text(text) for split in splits for text in self._trace_format.decode(split.inputs[:][:, 0, 0])
+        ]
         responses = [text for split in splits for text in self._trace_format.decode(split.targets)]
         return sum(
             max((len(encoding.tokens) for encoding in self._tokenize(texts)), default=0)

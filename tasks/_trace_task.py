@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from noisybench.config.budget import Budget
 from noisybench.config.spec import RunSpec
 from noisybench.data.dataset import Dataset
 from noisybench.data.targets import IGNORED
+from noisybench.data.traces.formats import TraceFormat
 from noisybench.errors import TrainingError
 from noisybench.networks import build_network
 from noisybench.tasks._dense import DenseTask
@@ -42,9 +43,14 @@ class TraceTask(DenseTask):
     def __init__(self, budget: Budget, seed: int, training_set: TrainingSet, stack: Stack, **settings: Any) -> None:
         super().__init__(budget, seed, training_set, stack, **settings)
         assert training_set.traces is not None
-        self.tokenizer: Tokenizer = build_tokenizer(training_set.traces, self.networks[0])
+        self.tokenizer = self.make_tokenizer(self.settings, training_set.traces, self.networks[0])
         if budget.batching == "bucketed":
             self.sampler.lengths = self._num_characters()
+
+    @classmethod
+    def make_tokenizer(cls, settings: Mapping[str, Any], trace_format: TraceFormat, network: Any) -> Tokenizer:
+        """Return the tokenizer of a network, given the parameters of the task."""
+        return build_tokenizer(trace_format, network)
 
     @classmethod
     def example_input(cls, dataset: Dataset) -> None:
@@ -68,12 +74,16 @@ class TraceTask(DenseTask):
                 f"budget.network: `{spec.budget.network}` does not generate tokens; choose a decoder such as decoder:64x2"
             ]
         assert dataset.trace_format is not None
-        required = build_tokenizer(dataset.trace_format, network).max_length(dataset)
+        required = cls.make_tokenizer(spec.task.parameters, dataset.trace_format, network).max_length(dataset)
         if required > network.context_length:
+            longer = (
+                "one with a longer context"
+                if hasattr(network, "tokenizer")
+                else f"a network such as decoder:64x2x{required}"
+            )
             return [
                 f"budget.network: the longest trace with its prompt needs a context of {required} tokens, but "
-                f"`{spec.budget.network}` has {network.context_length}; choose a network such as "
-                f"decoder:64x2x{required}, or shorter traces"
+                f"`{spec.budget.network}` has {network.context_length}; choose {longer}, or shorter traces"
             ]
         return []
 

@@ -136,11 +136,9 @@ class _FewShotTokenizer(PretrainedTokenizer):
 
     prefix = ""
 
-    def encode_prompts(self, prompts: Tensor) -> tuple[Tensor, int]:
-        """Return the tokens of everything before the response, padded on the left."""
-        decoded = self._trace_format.decode(prompts.cpu().numpy())
-        texts = [f"{self.prefix}{QUESTION}{prompt}{ANSWER}" for prompt in decoded]
-        return self._encode_padded(texts).to(prompts.device), 0
+    def prompt_text(self, prompt: str) -> str:
+        """Return everything before the response: the examples, and the prompt as a question."""
+        return f"{self.prefix}{QUESTION}{prompt}{ANSWER}"
 
     def decode(self, tokens: Tensor) -> list[str]:
         """Return the texts before the next question."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from noisybench.errors import UserError
+from noisybench.utils.files import first_line
 from noisybench.utils.places import expand_user
 
 EXAMPLE = None
@@ -115,10 +116,9 @@ def build(num_classes: int, channels: int, argument: str) -> nn.Module:
     source = str(folder) if folder.is_dir() else argument
     try:
         models: Any = transformers.AutoModelForCausalLM
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=True)
+        config = transformers.AutoConfig.from_pretrained(source, local_files_only=True)
         # On the meta device only the architecture matters, and a saved model has weights of its own: none are read.
         if torch.empty(0).device.type == "meta" or (folder / WITHOUT_WEIGHTS).is_file():
-            config = transformers.AutoConfig.from_pretrained(source, local_files_only=True)
             model = models.from_config(config)
         else:
             model = models.from_pretrained(source, local_files_only=True, dtype=torch.float32)
@@ -128,6 +128,17 @@ def build(num_classes: int, channels: int, argument: str) -> nn.Module:
             f"budget.network: no causal language model `{argument}` on this machine ({reason}); give its folder, or "
             f"download it once with `hf download {argument}`"
         ) from None
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=True)
+        # Without files, transformers makes some tokenizers without a vocabulary.
+        reason = "" if len(tokenizer) > len(set(tokenizer.all_special_ids)) else "its vocabulary is empty"
+    except Exception as error:  # tokenizers raise anything on files that are missing or damaged
+        reason = first_line(error)[:160]
+    if reason:
+        raise UserError(
+            f"budget.network: the model `{argument}` has no tokenizer ({reason}); save one in its folder with "
+            "`tokenizer.save_pretrained`"
+        )
     if not tokenizer.is_fast or tokenizer.eos_token_id is None:
         raise UserError(
             f"budget.network: the tokenizer of `{argument}` must be a fast tokenizer with an end-of-text token; save it as "

@@ -35,17 +35,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(tmp_path_factory.mktemp("model"))
 
 
-def save_model(place: Path) -> Path:
-    """Save a model of two layers with random weights; its tokenizer joins some pairs of characters."""
+def save_model(place: Path, template: str | None = None) -> Path:
+    """Save a model of two layers with random weights; its tokenizer joins some pairs of characters.
+
+    With a chat template, it also has the special tokens <user>, <answer> and <turn>.
+    """
     tokenizers, transformers = pytest.importorskip("tokenizers"), pytest.importorskip("transformers")
     merges = [(each[0], each[1]) for each in TOKENS if len(each) == 2]
-    made = tokenizers.Tokenizer(tokenizers.models.BPE({each: n for n, each in enumerate(TOKENS)}, merges))
+    special = ["<user>", "<answer>", "<turn>"] * (template is not None)
+    known = {each: n for n, each in enumerate([*TOKENS, *special])}
+    made = tokenizers.Tokenizer(tokenizers.models.BPE(known, merges))
+    made.add_special_tokens(special)
     made.decoder = tokenizers.decoders.Fuse()
     fast = transformers.PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<end>")
+    fast.chat_template = template
     fast.save_pretrained(place)
     torch.manual_seed(0)
     config = transformers.GPT2Config(
-        vocab_size=len(TOKENS), n_positions=64, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0,
+        vocab_size=len(known), n_positions=64, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0,
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
     )  # fmt: skip
     transformers.GPT2LMHeadModel(config).save_pretrained(place)
