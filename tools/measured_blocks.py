@@ -5,10 +5,10 @@ usage: python tools/measured_blocks.py [--check] [FILE ...]
 In Markdown, a block is everything between `<!-- measured: KIND ENTRY -->` and `<!-- end -->`. Kinds: `table` (mean score of
 each stack in each setting), `gains` (the same as differences from cross-entropy, which also draws docs/ENTRY.png), `verdict`
 (sentences), `origin` (runs, version, device, duration), `summary` (how far single stacks are below the best ones), `stress`
-(stress cards), `claims` (those of tools/claims.yaml), and one table for each other number of a run in `NUMBERS`. In the header
-of a suite, a line `measured: KIND ENTRY` begins such a block, which ends at the next one or at the next field. The blocks of an
-entry that does not ship yet, but is listed in tools/boards.yaml, say so. `--check` writes nothing and fails if a file would
-change.
+(stress cards), `claims` (those of tools/claims.yaml), and one table for each other number of a run in `NUMBERS`. A block
+`<!-- measured: methods TASK -->` has all mitigations of a task, from the registry and all entries. In the header of a suite, a
+line `measured: KIND ENTRY` begins such a block, which ends at the next one or at the next field. The blocks of an entry that does
+not ship yet, but is listed in tools/boards.yaml, say so. `--check` writes nothing and fails if a file would change.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from typing import NamedTuple
 import yaml
 
 from noisybench.leaderboard.display_names import distinct_names, distinguishing_titles
+from noisybench.leaderboard.filters import member_names
 from noisybench.leaderboard.measurements import builtin_measurements
+from noisybench.leaderboard.method_overview import BoardPlace, MethodOverview, method_overviews
 from noisybench.leaderboard.mixed_model import LabelSetScores, compare_stacks
 from noisybench.leaderboard.stress import stress_point, stress_tables
 from noisybench.leaderboard.stress_text import columns as stress_columns
@@ -303,6 +305,65 @@ def claims(entry: Entry) -> Block:
     ]
 
 
+def methods(task: str) -> Block:
+    """Return all mitigations whose first task is the given one: size, needs, places and costs on the entries, fidelity."""
+    overviews = [each for each in _overviews() if each.card.tasks[0] == task]
+    if not overviews:
+        sys.exit(f"error: no mitigation is for {task} first")
+    cells = [["method", "paper", "lines of code", "needs", "place", "cost", "fidelity"]]
+    cells += [_method_row(overview) for overview in overviews]
+    measured = sum(bool(each.places) for each in overviews)
+    return [(f"{len(overviews)} methods, of which {measured} are measured on an entry that ships.", cells)]
+
+
+@functools.cache
+def _overviews() -> list[MethodOverview]:
+    return method_overviews(builtin_measurements())
+
+
+def _method_row(overview: MethodOverview) -> list[str]:
+    card = overview.card
+    shared = f" + {overview.shared_lines}" if overview.shared_lines else ""
+    boards: dict[str, list[BoardPlace]] = {}
+    for each in overview.places:
+        boards.setdefault(each.board, []).append(each)
+    costs = {name: [each.cost for each in places if each.cost is not None] for name, places in boards.items()}
+    return [
+        f"`{card.name}`",
+        f"[{card.papers[0].citation}]({card.papers[0].url})" if card.papers else "–",
+        f"{overview.lines}{shared}",
+        ", ".join(overview.needs) or "–",
+        "; ".join(_place_text(card.name, places) for places in boards.values()) or "not measured",
+        "; ".join(f"{_span(values, '.1f')} ({name})" for name, values in costs.items() if values) or "–",
+        _fidelity_text(overview),
+    ]
+
+
+def _place_text(method: str, places: Sequence[BoardPlace]) -> str:
+    first = places[0]
+    others = {name for each in places for name in member_names(each.stack)} - {method}
+    text = f"{_span([each.place for each in places], 'd')} of {first.stacks} ({first.board}"
+    text += f", {len(places)} stacks" if len(places) > 1 else ""
+    text += f" with {', '.join(sorted(others))}" if others else ""
+    best, ranked = max((each.best, each.ranked) for each in places)
+    return f"{text}; best in {best} of {ranked})" if ranked else f"{text})"
+
+
+def _span(values: Sequence[float], form: str) -> str:
+    low, high = format(min(values), form), format(max(values), form)
+    return low if low == high else f"{low} to {high}"
+
+
+def _fidelity_text(overview: MethodOverview) -> str:
+    fidelity = overview.card.fidelity
+    if fidelity is None:
+        return "no card"
+    basis = "reference code" if fidelity.reference else "own tests"
+    count = len(fidelity.deviations)
+    deviations = f"{count} deviation{'s' * (count > 1)}" if count else "no deviation"
+    return f"[{basis}](fidelity.md#{overview.card.name}), {deviations}"
+
+
 KINDS: Mapping[str, Callable[[Entry], Block]] = {
     "table": table, "gains": gains, "verdict": verdict, "summary": summary, "stress": stress, "claims": claims,
     "origin": origin,
@@ -354,9 +415,12 @@ def updated(text: str, is_header: bool) -> str:
 
     def replace(match: re.Match[str]) -> str:
         kind, entry = match["kind"], match["entry"]
-        if kind not in KINDS:
-            sys.exit(f"error: unknown kind of block {kind}; known kinds: {', '.join(KINDS)}")
-        block = KINDS[kind](Entry(entry)) if is_measured(entry) else [(UNMEASURED, [])]
+        if kind == "methods":
+            block = methods(entry)
+        elif kind in KINDS:
+            block = KINDS[kind](Entry(entry)) if is_measured(entry) else [(UNMEASURED, [])]
+        else:
+            sys.exit(f"error: unknown kind of block {kind}; known kinds: {', '.join(KINDS)}, methods")
         return match["start"] + (header(block) if is_header else markdown(block)) + match["end"]
 
     return (HEADER_BLOCK if is_header else MARKDOWN_BLOCK).sub(replace, text)
