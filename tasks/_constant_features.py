@@ -46,6 +46,15 @@ class ConstantFeatureTask(ImageTask):
                 dict.fromkeys(views, rows), data.targets[step.index], step.index, data.num_classes, phase=step.phase
             )
 
+    def validation_batch(self, index: Tensor) -> Batch:
+        """Return validation examples: constant features if there are some, and augmented images otherwise."""
+        validation, views = self.training_set.validation, self.stack.requirements.views
+        if validation is None or not self.has_constant_features or not BUDGET_VIEWS.issuperset(views):
+            return super().validation_batch(index)
+        targets, index = validation.targets[index].to(self.device), index.to(self.device)
+        rows = self.constant_features(validation.inputs).index_select(0, index)
+        return Batch(dict.fromkeys(views, rows), targets, index, self.training_set.num_classes)
+
     def evaluate(self, inputs: Tensor | DiskTensor, network: int, stage: int | None = None) -> Outputs:
         """Return the predictions of one network, from constant features if there are some."""
         # The output of an inner stage needs the images, so that features cannot give it.

@@ -141,6 +141,14 @@ class ImageTask(NormalizedTask):
             images = inputs[index.to(inputs.device)].to(device, non_blocking=True)
             yield Batch(self._views(images), data.targets[index], index, data.num_classes, phase=step.phase)
 
+    def validation_batch(self, index: Tensor) -> Batch:
+        """Return augmented and normalized validation examples."""
+        validation = self.training_set.validation
+        assert validation is not None  # checked before training
+        images = validation.inputs[index].to(self.device, non_blocking=True)
+        targets, index = validation.targets[index].to(self.device), index.to(self.device)
+        return Batch(self._views(images), targets, index, self.training_set.num_classes)
+
     @torch.no_grad()
     def _views(self, images: Tensor) -> dict[View, Tensor]:
         """Return the normalized views that the stack reads."""

@@ -49,6 +49,7 @@ NOT_LOSSES: dict[str, str] = {
     "lsa": "reads several views of each example and the features of an early stage, and trains a contrastive head",
     "mahalanobis": "replaces the classifier of the trained network after the last epoch",
     "mean_teacher": "trains a network with a moving average of its weights",
+    "meta_weight_net": "takes a trial step of the network on each batch, and scores it on clean examples",
     "mixup": "mixes the inputs before the network sees them; call `nb.losses.mixup` on your batch, or use `nb.lightning`",
     "mlp_probe": TRAINED_WEIGHTS,
     "nmtune": "replaces the head of a frozen backbone, and regularizes its features",

@@ -145,6 +145,13 @@ class Learner(Predictor, Protocol):
         """Return a batch of random training examples, drawn with replacement from those that are not left out."""
         ...
 
+    def validation_batch(self, index: Tensor) -> Batch:
+        """Return augmented validation examples with their noisy targets, by (B,) positions on the host.
+
+        A mitigation that declares ``clean_validation_labels`` replaces the targets by ``Batch.with_labels``.
+        """
+        ...
+
     def autocast(self) -> Any:
         """Return a context manager that runs forward passes in the budget's precision."""
         ...

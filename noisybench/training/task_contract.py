@@ -82,6 +82,10 @@ class TaskContract(Deployable, Predictions, abc.ABC):
         """Return a batch of random training examples, drawn with replacement from those that are not left out."""
         return next(iter(self.batches([BatchPlan(self.sampler.draw(count, self.generator))])))
 
+    def validation_batch(self, index: Tensor) -> Batch:
+        """Return augmented validation examples with their noisy targets, by position on the host; if examples have one class."""
+        raise NotImplementedError
+
     @abc.abstractmethod
     def logits(self, inputs: Any, network: int | None = None) -> Tensor:
         """Return the (B, C) scores of a network (default: the active one) for normalized inputs."""

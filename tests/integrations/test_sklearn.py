@@ -24,7 +24,8 @@ from noisybench.runs.training import train
 
 REFUSED = {
     "adele", "cdr", "clslsr", "co_teaching", "co_teaching_plus", "cores2_star", "dice_loss", "disc", "jocor", "lora",
-    "lsa", "mahalanobis", "mean_teacher", "noise_robust_dice", "noise_weighted_dice", "oracle_pruning", "pencil", "pes",
+    "lsa", "mahalanobis", "mean_teacher", "meta_weight_net", "noise_robust_dice", "noise_weighted_dice",
+    "oracle_pruning", "pencil", "pes",
     "pes_semi", "pixel_confident_learning", "pls", "promix",
     "self_consistency", "simclr", "sop_plus", "spectral_truncation", "t_loss", "t_revision", "trace_filter",
     "trimmed_loss", "trinet",

@@ -44,7 +44,7 @@ NEEDED: dict[str, dict[str, Any]] = {
         "sop_plus": ("weak", PolicyView("auto_augment_cifar10", cutout=(0.5, 0.5))),
     },
     "privileged": {
-        "oracle_pruning": ("label_status",),
+        "meta_weight_net": ("clean_validation_labels",), "oracle_pruning": ("label_status",),
         **dict.fromkeys(("cdr", "co_teaching", "co_teaching_plus", "jocor", "trimmed_loss", "trinet"), ("noise_rate",)),
     },
     "feature_stage": {"lsa": 1},
