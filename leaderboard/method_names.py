@@ -36,7 +36,7 @@ LIBRARY_METHODS = {
     "t_revision": "t_revision",
     "volminnet": "volminnet",
 }
-"""Names of the library's methods, and of our mitigations; those that are not registered are not here yet."""
+"""Names of the library's methods, and of our mitigations."""
 
 MISSING = "–"
 """Text for a method that is not here."""
@@ -68,6 +68,7 @@ def literature_names() -> list[tuple[str, str, int]]:
 def names_to_markdown() -> list[str]:
     """Return the lines of two tables of names."""
     library = [(name, _code(ours)) for name, ours in library_names()]
+    missing = [count for _, ours, count in literature_names() if not ours]
     literature = [(name, _code(ours), str(count)) for name, ours, count in literature_names()]
     return [
         "## Names of methods",
@@ -76,7 +77,8 @@ def names_to_markdown() -> list[str]:
         "",
         *_table(("there", "here"), library),
         "",
-        "Names in the table of published results, the stack here, and the number of results:",
+        "Names in the table of published results, the stack here, and the number of results; "
+        f"{sum(missing)} results of {len(missing)} names have no stack here:",
         "",
         *_table(("published as", "here", "results"), literature),
     ]

@@ -41,6 +41,8 @@ METHODS = {
     "dividemix": ("DivideMix",),
     "promix": ("ProMix",),
     "pls": ("PLS",),
+    "simclr+dividemix": ("C2D(DivideMix)",),
+    "simclr+elr_plus": ("C2D(ELR+)",),
     "simclr+lsa": ("PLS-LSA",),
     "simclr+lsa(consensus)": ("PLS-LSA+",),
 }
