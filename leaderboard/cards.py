@@ -75,11 +75,13 @@ def measured_facts(name: str, payloads: Sequence[SettingPayload]) -> dict[str, A
     numbers: dict[str, int] = {}
     for position, payload in enumerate(payloads):
         stacks = [stack for stack in payload.summary["codes"] if name in stack_members(stack)]
-        settings += bool(stacks)
+        if not stacks:
+            continue
+        settings += 1
         tuned += [[stack, position] for stack in stacks if re.search(r"\(tuned.*, \d+ trials\)$", stack)]
         for stack, ratio in payload.standings.cost.items():
             if stack in stacks:
-                (alone if stack_members(stack) == [name] else stacked).append(ratio)
+                (alone if stack_members(stack) == (name,) else stacked).append(ratio)
         for rule, standings in payload.standings.by_rule.items():
             kept = [standing for standing in standings if standing.stack in stacks]
             lists = rules.setdefault(rule, {"best": [], "worse": [], "compared": 0})
@@ -106,14 +108,15 @@ def measured_facts(name: str, payloads: Sequence[SettingPayload]) -> dict[str, A
     }
 
 
-def stack_members(stack: str) -> list[str]:
+@functools.lru_cache(maxsize=4096)
+def stack_members(stack: str) -> tuple[str, ...]:
     """Return the names of the mitigations of a stack.
 
     Example:
         >>> stack_members("simclr(epochs=60)+lsa(detector_cycle=['linear'])")
-        ['simclr', 'lsa']
+        ('simclr', 'lsa')
     """
-    return re.findall(r"(?:^|\+)([a-z]\w*)", stack)
+    return tuple(re.findall(r"(?:^|\+)([a-z]\w*)", stack))
 
 
 @functools.cache

@@ -24,7 +24,7 @@ from noisybench.leaderboard.published import literature_method
 from noisybench.leaderboard.setting_description import SettingDescription, describe_setting
 from noisybench.records.codes import Code, as_code
 from noisybench.records.schema import RunRecord
-from noisybench.records.selection import SELECTION_RULES, select
+from noisybench.records.selection import select_by_all
 from noisybench.utils.cells import plain_cell, read_rows, text_of_cell, write_rows
 
 SIGNIFICANT_DIGITS = 7
@@ -145,8 +145,8 @@ def measure(
         stack=record.stack,
         seed=record.seed,
         privileged=tuple(record.privileged),
-        **{rule: select(record, rule) for rule in SELECTION_RULES},
-        **{f"balanced_{rule}": select(record, rule, balanced=True) for rule in SELECTION_RULES},
+        **select_by_all(record),
+        **{f"balanced_{rule}": score for rule, score in select_by_all(record, balanced=True).items()},
         worst_class_recall=min((recall for recall in record.test_recall if recall is not None), default=None),
         noise_auroc=record.detection.auroc,
         ood_auroc=record.detection.ood_auroc,

@@ -20,6 +20,8 @@ RATIOS = (4.0, 16.0, 64.0, 256.0, 1024.0)
 """Ratios of a larger standard deviation to that of the other stacks."""
 LARGER = ((True, False), (False, True), (True, True))
 """Which stacks of a pair have the larger standard deviation."""
+HYPOTHESES = np.array([(1.0, 1.0), *((r if a else 1.0, r if b else 1.0) for a, b in LARGER for r in RATIOS)])
+"""(hypotheses, 2) standard deviations of the two stacks of a pair, in units of that of the others."""
 LARGER_ODDS = (0.16, 0.16, 0.08)
 """Prior odds of `LARGER` with each of `RATIOS` against equal spreads, for up to `FEW_STACKS` stacks."""
 FEW_STACKS = 5
@@ -82,25 +84,22 @@ def _fit_hypotheses(
     alone_first, alone_second = (own_first**2 * only_first).sum(-1), (own_second**2 * only_second).sum(-1)
     products = (own_first * own_second * shared).sum(-1)
     differences = ((own_first - own_second) ** 2 * only_both).sum(-1)
-    log_likelihoods, variances = [], []
-    larger = [(r if a else 1.0, r if b else 1.0) for a, b in LARGER for r in RATIOS]
-    for ratio_first, ratio_second in ((1.0, 1.0), *larger):
-        # Both deviate from the same mean of the others, which makes them dependent.
-        of_first, of_second = ratio_first**2 + common, ratio_second**2 + common
-        determinant = of_first * of_second - common**2
-        scaled = (of_second * squares_first + of_first * squares_second - 2 * common * products) / determinant
-        of_difference = ratio_first**2 + ratio_second**2
-        scaled += alone_first / of_first + alone_second / of_second + differences / of_difference
-        total = np.maximum(rest + scaled, SMALLEST)
-        log_determinant = (
-            (shared.sum(-1) - 1) * np.log(determinant)
-            + only_first.sum(-1) * np.log(of_first)
-            + only_second.sum(-1) * np.log(of_second)
-            + only_both.sum(-1) * np.log(of_difference)
-        )
-        log_likelihoods.append(-(log_determinant + df * np.log(total)) / 2)
-        variances.append(of_difference * total / df)
-    return np.array(log_likelihoods), np.array(variances)
+    # One row per hypothesis.
+    ratio_first, ratio_second = HYPOTHESES.T.reshape(2, -1, *[1] * squares_first.ndim)
+    # Both deviate from the same mean of the others, which makes them dependent.
+    of_first, of_second = ratio_first**2 + common, ratio_second**2 + common
+    determinant = of_first * of_second - common**2
+    scaled = (of_second * squares_first + of_first * squares_second - 2 * common * products) / determinant
+    of_difference = ratio_first**2 + ratio_second**2
+    scaled += alone_first / of_first + alone_second / of_second + differences / of_difference
+    total = np.maximum(rest + scaled, SMALLEST)
+    log_determinant = (
+        (shared.sum(-1) - 1) * np.log(determinant)
+        + only_first.sum(-1) * np.log(of_first)
+        + only_second.sum(-1) * np.log(of_second)
+        + only_both.sum(-1) * np.log(of_difference)
+    )
+    return -(log_determinant + df * np.log(total)) / 2, of_difference * total / df
 
 
 def _ratio_weights(residuals: Array, present: NDArray[np.bool_], df: int) -> Array:

@@ -133,14 +133,20 @@ class PairModel:
             At least 1 for each of the pairs; None if more than `MAX_SEEDS` in all are needed.
         """
         errors, df = (array[pairs] for array in self._single_t(alpha))
-        now = self.seeds[pairs, None]
-        more = np.arange(1, MAX_SEEDS)
-        total = now + more
-        # The error of a mean falls with the root of its seeds, and degrees of freedom are proportional to seeds - 1.
-        scale = _interpolated_noncentrality(df[:, None] * (total - 1) / (now - 1), alpha)
-        detects = errors[:, None] * np.sqrt(now / total) * scale <= np.abs(self.differences)[pairs, None]
-        detects &= total <= MAX_SEEDS
-        return [int(more[row.argmax()]) if row.any() else None for row in detects]
+        now, observed = self.seeds[pairs], np.abs(self.differences)[pairs]
+
+        def detects(total: NDArray[np.int64]) -> NDArray[np.bool_]:
+            # The error of a mean falls with the root of its seeds, and degrees of freedom are proportional to seeds - 1.
+            scale = _interpolated_noncentrality(df * (total - 1) / (now - 1), alpha)
+            return np.asarray(errors * np.sqrt(now / total) * scale <= observed)
+
+        # More seeds always detect smaller differences, so the smallest number is found by bisection.
+        low, high = now, np.full_like(now, MAX_SEEDS + 1)
+        while (high - low > 1).any():
+            middle = (low + high + 1) // 2
+            is_enough = detects(middle)
+            low, high = np.where(is_enough, low, middle), np.where(is_enough, middle, high)
+        return [int(more) if total <= MAX_SEEDS else None for more, total in zip(high - now, high, strict=True)]
 
     def _single_t(self, alpha: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the (pairs,) standard errors and degrees of freedom of the t-tests with the same critical differences."""

@@ -147,7 +147,17 @@ def select(record: RunRecord, rule: str, stage: str | None = None, balanced: boo
     Returns:
         Test score; None where the rule has none, or where no balanced accuracy was measured.
     """
+    rows = _scored_rows(record, stage, balanced)
+    return None if rows is None else SELECTION_RULES[rule](rows)
+
+
+def select_by_all(record: RunRecord, balanced: bool = False) -> dict[str, float | None]:
+    """Return what `select` returns for the last stage of a run, by selection rule."""
+    rows = _scored_rows(record, None, balanced)
+    return {rule: None if rows is None else apply(rows) for rule, apply in SELECTION_RULES.items()}
+
+
+def _scored_rows(record: RunRecord, stage: str | None, balanced: bool) -> list[EpochRow] | None:
     chosen = stage or record.rows[-1].stage
     rows = [row for row in record.rows if row.stage == chosen]
-    scored = score_by_balanced_accuracy(rows) if balanced else rows
-    return None if scored is None else SELECTION_RULES[rule](scored)
+    return score_by_balanced_accuracy(rows) if balanced else rows

@@ -249,10 +249,12 @@ class RunReader:
         with self.open_file(run, "record.json") as path:
             if path is None:
                 raise FileNotFoundError("record.json does not exist")
-            size = path.stat().st_size
-            if size > MAX_RECORD_BYTES:
+            with path.open("rb") as file:
+                content = file.read(MAX_RECORD_BYTES + 1)
+            if len(content) > MAX_RECORD_BYTES:
+                size = path.stat().st_size
                 raise ValueError(f"record.json has {size} bytes; at most {MAX_RECORD_BYTES} are read")
-            return path.read_bytes()
+            return content
 
     def _folder(self, run: TrackedRun) -> Path | None:
         """Return the local folder of a run's files; None if MLflow transfers them."""
@@ -274,7 +276,8 @@ class RunReader:
         """
         folder = self._folder(run)
         if folder is not None:
-            yield folder / name if (folder / name).exists() else None
+            path = folder / name
+            yield path if path.exists() else None
             return
         uri = run.artifact_uri
         if uri.startswith("mlflow-artifacts:") and self._artifact_root is not None:

@@ -15,6 +15,7 @@ from noisybench.leaderboard.multiplicity import holm
 from noisybench.leaderboard.pair_model import PairModel, Test, detectable_difference, fit_pairs
 from noisybench.leaderboard.pairwise import (
     MIN_BOOTSTRAP_SEEDS,
+    NUM_RESAMPLES,
     Pair,
     bootstrap_interval,
     compare,
@@ -282,6 +283,14 @@ def test_bootstrap_interval_is_scipys() -> None:
         (difference[0],), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(2)
     ).confidence_interval
     assert (low, high) == (pytest.approx(theirs.low, abs=0.06), pytest.approx(theirs.high, abs=0.06))
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 5, 12])
+def test_bootstrap_interval_has_the_quantiles_of_all_resamples(seeds: int) -> None:
+    differences = np.random.default_rng(1).normal(size=(7, seeds))
+    drawn = np.random.default_rng(0).integers(0, seeds, (NUM_RESAMPLES, seeds))
+    theirs = np.quantile(differences[:, drawn].mean(-1), [0.025, 0.975], axis=1)
+    np.testing.assert_allclose(bootstrap_interval(differences), theirs, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("p_of", [permutation_p, lambda d: permutation_p(signed_ranks(d))])
