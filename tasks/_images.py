@@ -59,13 +59,19 @@ class NormalizedTask(Task):
             values = getattr(self, name)
             values.copy_(torch.tensor(state[name]).view_as(values))
 
+    def build_network(self) -> nn.Module:
+        """Return a network for the channels and classes of the training set."""
+        network = build_network(self.budget.network, self.training_set.num_classes, self.training_set.inputs.shape[1])
+        # The weights of convolutions decide the layout of all that they compute; networks without any have no weights with
+        # four dimensions.
+        return network.to(memory_format=torch.channels_last) if self.budget.channels_last else network
+
     def normalize(self, images: Tensor) -> Tensor:
         """Return (B, C, H, W) uint8 images with zero mean and unit variance per channel of the training inputs."""
         images = images.to(self.device, non_blocking=True).float()
         # In place on the copy that `float` makes of uint8 images. It makes none of features, which are float32
         # already, but their mean is 0 and their scale 1, so the training set does not change.
-        images = images.sub_(self.mean).mul_(self.scale)
-        return images.contiguous(memory_format=torch.channels_last) if self.budget.channels_last else images
+        return images.sub_(self.mean).mul_(self.scale)
 
 
 class ImageTask(NormalizedTask):
@@ -104,10 +110,6 @@ class ImageTask(NormalizedTask):
             f"budget.network: {show(spec.budget.network, quotes=False)} is not a network for the task {spec.task.name}: its "
             f"scores have the shape {shape} for one example, but {expected} is needed (`noisybench list networks`)"
         ]
-
-    def build_network(self) -> nn.Module:
-        """Return a network for the channels and classes of the training set."""
-        return build_network(self.budget.network, self.training_set.num_classes, self.training_set.inputs.shape[1])
 
     def logits(self, inputs: Tensor, network: int | None = None) -> Tensor:
         """Return the (B, C) scores of one network for (B, channels, H, W) normalized inputs."""

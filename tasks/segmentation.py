@@ -16,7 +16,6 @@ from noisybench.config.spec import RunSpec
 from noisybench.data.dataset import Dataset
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
-from noisybench.networks import build_network
 from noisybench.networks._encoders import load_encoder_weights
 from noisybench.tasks._dense import DenseTask
 from noisybench.tasks._images import NormalizedTask
@@ -103,10 +102,6 @@ class Segmentation(NormalizedTask, DenseTask):
         weights = _pretrained_weights(self.budget.network, self.networks[0], self.encoder_weights, self.checkpoint)
         if weights:
             self.load_pretrained(weights)
-
-    def build_network(self) -> nn.Module:
-        """Return a network for the channels and classes of the training set."""
-        return build_network(self.budget.network, self.training_set.num_classes, self.training_set.inputs.shape[1])
 
     def scores(self, inputs: Tensor, network: int) -> Tensor:
         """Return the (B, C, H, W) scores of one network in the size of the masks, for normalized inputs of any size."""

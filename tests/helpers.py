@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from pytorch_lightning import Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 from noisybench.config.registry import get_entry, list_entries
 from noisybench.config.resolve import resolve
@@ -166,6 +166,11 @@ def start_first_epoch(task: Task) -> None:
     """Bring a task that no loop trains to the start of its first epoch."""
     task.trainer = cast(Trainer, LoopState())
     task.on_train_epoch_start()
+
+
+def flat_weights(module: nn.Module) -> Tensor:
+    """Copy all weights into one vector, whatever their layout in memory."""
+    return torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
 
 
 def comparable_rows(rows: Sequence[EpochRow]) -> list[dict[str, Any]]:

@@ -148,8 +148,6 @@ class _PreTraining(AuxiliaryRun):
         # Weights depend on the seed of pre-training only, so that runs with different seeds can share the result.
         torch.manual_seed(torch_seed("simclr", "initialisation", settings.pretraining_seed))
         self.network = task.build_network().to(task.device)
-        if budget.channels_last:
-            self.network.to(memory_format=torch.channels_last)
         last = last_linear(self.network)
         assert last is not None  # checked before training
         width = last[1].in_features

@@ -251,14 +251,37 @@ def _check_network(spec: RunSpec, dataset: Dataset, task_class: type[Task]) -> n
         example = task_class.example_input(dataset)
         if example is None:
             return network
-        try:
-            network(example)
-        except Exception as error:
+        refused = _try_network(network, example, spec.budget.channels_last)
+        if refused and not _try_network(network, example, channels_last=False):
             raise UserError(
-                f"budget.network: {name} does not accept images of {shape[1]}x{shape[2]} pixels ({_reason(error)}); choose "
-                "another network or image size"
-            ) from None
+                f"budget.network: {name} does not accept channels last ({refused}); replace `view` by `flatten` or `reshape` in "
+                "the network, or set budget.channels_last=false"
+            )
+        if refused:
+            raise UserError(
+                f"budget.network: {name} does not accept images of {shape[1]}x{shape[2]} pixels ({refused}); choose another "
+                "network or image size"
+            )
     return network
+
+
+def _try_network(network: nn.Module, example: torch.Tensor, channels_last: bool) -> str:
+    """Return why a network on the meta device refuses an input; empty if it accepts it."""
+
+    def change_layout(module: nn.Module, inputs: object, outputs: torch.Tensor) -> torch.Tensor:
+        return torch.empty_like(outputs, memory_format=torch.channels_last)
+
+    # On the meta device, the weights of a convolution do not decide the layout of its outputs.
+    convolutions = [module for module in network.modules() if channels_last and isinstance(module, nn.Conv2d)]
+    hooks = [convolution.register_forward_hook(change_layout) for convolution in convolutions]
+    try:
+        network(example)
+    except Exception as error:  # a network is any code, which may refuse an input in any way
+        return _reason(error)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return ""
 
 
 def _reason(error: Exception) -> str:

@@ -96,8 +96,6 @@ class Task(TaskContract):
             # A stream per network, so that the weights of the first do not depend on how many there are.
             torch.manual_seed(torch_seed("initialisation", seed, number))
             self.networks.append(self.build_network())
-        if budget.channels_last:
-            self.networks.to(memory_format=torch.channels_last)
         self.forwards = _forwards(self.networks, budget)
         self.pretrained: dict[str, Tensor] = {}
         self.auxiliary_cache = AuxiliaryCache()

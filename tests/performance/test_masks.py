@@ -62,7 +62,7 @@ def task_of(stack: dict[str, Any], size: int, network: str = "unet:8", count: in
     data = TrainingSet(
         torch.from_numpy(dataset.train.inputs), torch.from_numpy(dataset.train.targets), 5, None, dataset.class_names
     )
-    budget = Budget(network=network, batch_size=5, optimizer="adam", learning_rate=0.008, epochs=30, channels_last=True)
+    budget = Budget(network=network, batch_size=5, optimizer="adam", learning_rate=0.008, epochs=30)
     made = Stack(
         [get_entry("mitigations", stack["name"]).load_class()(**{k: v for k, v in stack.items() if k != "name"})]
     )

@@ -107,7 +107,7 @@ def test_scoring_against_an_evaluation_pass(benchmark: Any) -> None:
     torch.set_num_threads(1)
     count = 50_000 if benchmark.enabled else 300
     data = training_data((count, 3, 32, 32))
-    budget = Budget(network="conv_dense", channels_last=True)
+    budget = Budget(network="conv_dense")
     task = get_entry("tasks", "classification").load_class()(budget, 0, data, Stack([]))
     scored = benchmark.pedantic(lambda: early_scores(task), rounds=1)
     assert all(each.shape == (count,) for each in scored.values())

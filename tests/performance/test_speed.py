@@ -168,7 +168,7 @@ def test_augmentation_throughput(benchmark: Any) -> None:
 
 def epoch_seconds(mitigation: str, network: str, count: int, **parameters: Any) -> float:
     """Seconds of one epoch after the warm-up: steps, prediction of the training set and, if there is one, detection."""
-    budget = Budget(network=network, epochs=2, batch_size=128, augmentation="crop_flip", channels_last=True)
+    budget = Budget(network=network, epochs=2, batch_size=128, augmentation="crop_flip")
     stack = Stack([get_entry("mitigations", mitigation).load_class()(**parameters)])
     task = Classification(budget, 0, training_data((count, 3, 32, 32)), stack)
     attach(task, Fabric(accelerator="cpu", devices=1))

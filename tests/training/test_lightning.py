@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from torch.nn.utils import parameters_to_vector
 
 from noisybench.config.registry import get_entry
 from noisybench.runs.training import training_set_of
 from noisybench.training.task import Task
-from tests.helpers import prepared_toy, train_toy
+from tests.helpers import flat_weights, prepared_toy, train_toy
 
 PHASES = {
     "name": "t_revision", "warmup_epochs": 1, "revision_epochs": 1, "implausible": "warn", "continue_from": "best",
@@ -123,11 +122,11 @@ def test_clipped_gradients_give_the_same_weights_in_both_loops_and_bound_every_s
     budget = {"gradient_clipping": 0.01, "optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "learning_rate": 1.0}
     stack: Any = {"name": "co_teaching", "forget_rate": 0.2}
     task = toy_task(stack, **budget, lr_schedule="constant")
-    before = [parameters_to_vector(network.parameters()).detach().clone() for network in task.networks]
+    before = [flat_weights(network) for network in task.networks]
     fit(task, max_epochs=1, limit_train_batches=1)
     for start, network in zip(before, task.networks, strict=True):
         # Each network has a norm of its own: without momentum, a step is the learning rate times the clipped gradient.
-        assert (parameters_to_vector(network.parameters()) - start).norm().item() == pytest.approx(0.01, rel=1e-3)
+        assert (flat_weights(network) - start).norm().item() == pytest.approx(0.01, rel=1e-3)
     task = toy_task(stack, **budget)
     fit(task)
     assert_same_weights(task, tmp_path, stack, **budget)

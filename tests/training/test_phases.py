@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.utils import parameters_to_vector
 
 from noisybench.config.budget import Budget
 from noisybench.errors import UserError
@@ -21,7 +20,7 @@ from noisybench.training.phases import Phase, find_problems, plan, validation_ac
 from noisybench.training.roles import LossFunction, StepCallback
 from noisybench.training.stack import Stack
 from noisybench.training.task import Task
-from tests.helpers import toy_spec
+from tests.helpers import flat_weights, toy_spec
 from tests.training.test_lightning import fit, toy_task
 
 pytestmark = pytest.mark.fast
@@ -54,7 +53,7 @@ def with_phases(*phases: Phase, **budget: Any) -> tuple[Task, list[dict[str, Any
 
 
 def weights(task: Any) -> Tensor:
-    return parameters_to_vector(task.networks.parameters()).detach().clone()
+    return flat_weights(task.networks)
 
 
 def test_a_phase_begins_with_a_new_optimizer_and_its_schedule_spans_it() -> None:

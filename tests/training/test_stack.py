@@ -137,7 +137,7 @@ def test_a_repeated_run_is_bit_identical(tmp_path: Path) -> None:
     {"optimizer": "adam", "learning_rate": 0.003},
     {"optimizer": "adamw", "learning_rate": 0.003},
     {"lr_schedule": "multistep", "lr_milestones": [1], "warmup_epochs": 1},
-    {"nesterov": True, "channels_last": True, "augmentation": "crop"},
+    {"nesterov": True, "channels_last": False, "augmentation": "crop"},
     {"precision": "bfloat16"},
 ])  # fmt: skip
 def test_every_budget_trains_and_resumes(budget: dict[str, Any], tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch.nn.utils import parameters_to_vector
 
 from noisybench.training.roles import GradientTransform, StepCallback
 from noisybench.training.stack import Stack
+from tests.helpers import flat_weights
 from tests.training.test_lightning import fit, toy_task
 
 pytestmark = pytest.mark.fast
@@ -25,7 +25,7 @@ class Recorded(StepCallback):
         self.after: list[torch.Tensor] = []
 
     def on_step_end(self, task: Any) -> None:
-        self.after.append(parameters_to_vector(task.networks.parameters()).detach().clone())
+        self.after.append(flat_weights(task.networks))
 
 
 class Tripled(Recorded, GradientTransform):
@@ -40,7 +40,7 @@ def steps(hook: Recorded, clipping: float | None = None) -> tuple[torch.Tensor, 
     """Return the initial weights and those after each of two steps."""
     task = toy_task("cross_entropy", **PLAIN, gradient_clipping=clipping)
     task.stack = Stack([hook])
-    before = parameters_to_vector(task.networks.parameters()).detach().clone()
+    before = flat_weights(task.networks)
     fit(task, max_epochs=1, limit_train_batches=2)
     return before, hook.after
 
