@@ -39,6 +39,8 @@ class MaskContext:
         num_classes: number of classes, including the background.
         masks: (N, H, W) clean masks of the same split, from which false objects may be taken.
         has_background: False if class 0 is none. Class c of the dataset is then c + 1, and 0 is no class at all.
+        instances: (N, H, W) instance of each pixel of the split, 0 for none; None if the dataset has no instances.
+        row: position of the image in the split.
     """
 
     stream: Stream
@@ -46,17 +48,24 @@ class MaskContext:
     num_classes: int
     masks: NDArray[np.uint8]
     has_background: bool = True
+    instances: NDArray[np.uint16] | None = None
+    row: int = 0
 
     @property
     def class_offset(self) -> int:
         """Difference between the classes of a corrupted mask and those of the dataset."""
         return 0 if self.has_background else 1
 
-    def donor(self, row: int) -> Mask:
-        """Return a clean mask of the split in the classes of the corrupted mask; pixels without a label are 0."""
+    def objects(self, mask: Mask) -> Iterator[MaskObject]:
+        """Yield the objects of the clean mask of this image: its instances, or else connected components."""
+        return find_objects(mask, None if self.instances is None else self.instances[self.row])
+
+    def donor_objects(self, row: int) -> Iterator[MaskObject]:
+        """Yield the objects of a clean mask of the split, in the classes of the corrupted mask."""
         mask = self.masks[row]
         # `IGNORED` is greater than any class and would otherwise count as an object.
-        return np.where(mask == IGNORED, np.uint8(0), mask + np.uint8(self.class_offset))
+        donor = np.where(mask == IGNORED, np.uint8(0), mask + np.uint8(self.class_offset))
+        return find_objects(donor, None if self.instances is None else self.instances[row])
 
     def random(self) -> float:
         """Return a random number in [0, 1)."""
@@ -79,8 +88,8 @@ class MaskNoise(NoiseModel):
     """Base class of noise models that corrupt masks image by image.
 
     The result for an image depends on its row in the source and on the seed alone. Pixels without a label stay
-    unlabeled and never belong to an object. An object is a connected component (8 neighbors) of one class. Severity 0
-    changes nothing.
+    unlabeled and never belong to an object. An object is an instance if the dataset has instance masks, and else a connected
+    component (8 neighbors) of one class. Severity 0 changes nothing.
 
     In datasets without a background, every class has objects, and noise acts between neighbors: lost pixels go to the
     nearest other class, and a class grows onto its neighbors. Between two classes the smaller one moves the boundary.
@@ -135,7 +144,9 @@ class MaskNoise(NoiseModel):
         observed = split.targets.copy()
         for row, source_row in enumerate(split.index):
             stream = Stream("mask", self.stream_name, self.seed, source_row)
-            context = MaskContext(stream, severity, num_classes + as_regions, split.targets, not as_regions)
+            context = MaskContext(
+                stream, severity, num_classes + as_regions, split.targets, not as_regions, split.instances, row
+            )
             # Drawn before the test for severity 0, so that the stream does not depend on the severity.
             corrupted = context.random() < self.corrupted_fraction
             if not corrupted or not severity:
@@ -218,7 +229,7 @@ def draw_objects(noisy: Mask, mask: Mask, items: Sequence[MaskObject], context: 
         return
     # An object never covers a smaller one, changed or not.
     areas = np.zeros(mask.shape, dtype=np.int64)
-    for item in find_objects(mask):
+    for item in context.objects(mask):
         paint(areas, item, int(item.pixels.sum()), areas == 0)
     areas[noisy == 0] = mask.size + 1
     for item in sorted(items, key=lambda item: -int(item.pixels.sum())):

@@ -48,14 +48,23 @@ def present_classes(mask: Mask) -> list[int]:
     return [int(label) for label in np.argsort(sizes, kind="stable") if label and sizes[label]]
 
 
-def find_objects(mask: Mask) -> Iterator[MaskObject]:
-    """Yield every connected component of every foreground class, ordered by class and first pixel.
+def find_objects(mask: Mask, instances: NDArray[np.uint16] | None = None) -> Iterator[MaskObject]:
+    """Yield every instance, or every connected component of every foreground class, ordered by class and first pixel.
+
+    Args:
+        mask: (H, W) classes.
+        instances: (H, W) number of the instance of each pixel, 0 for none; None for connected components of 8 neighbors.
 
     Examples:
         >>> mask = np.array([[1, 0, 0], [0, 0, 1], [0, 0, 1]], dtype=np.uint8)
         >>> [(item.top, item.left, item.pixels.shape) for item in find_objects(mask)]
         [(0, 0, (1, 1)), (1, 2, (2, 1))]
+        >>> [item.pixels.tolist() for item in find_objects(mask, np.array([[4, 0, 0], [0, 0, 4], [0, 0, 0]], dtype=np.uint16))]
+        [[[1, 0, 0], [0, 0, 1]]]
     """
+    if instances is not None:
+        yield from _find_instances(mask, instances)
+        return
     for label in range(1, int(mask.max(initial=0)) + 1):
         region = np.asarray(mask == label, dtype=np.uint8)
         first_column, first_row, width, height = cv2.boundingRect(region)
@@ -68,6 +77,20 @@ def find_objects(mask: Mask) -> Iterator[MaskObject]:
             left, top, width, height = (int(value) for value in boxes[component, :4])
             box = components[top : top + height, left : left + width]
             yield MaskObject(label, np.asarray(box == component, dtype=np.uint8), first_row + top, first_column + left)
+
+
+def _find_instances(mask: Mask, instances: NDArray[np.uint16]) -> Iterator[MaskObject]:
+    """Yield every instance with a foreground class, ordered like connected components."""
+    foreground = (instances > 0) & (mask > 0)
+    # Positions in reading order, so that the first one of each number is its first pixel.
+    numbers, first = np.unique(np.where(foreground, instances, 0), return_index=True)
+    labels = mask.ravel()[first]
+    for position in np.lexsort((first, labels)).tolist():
+        if not numbers[position]:
+            continue
+        pixels = (foreground & (instances == numbers[position])).astype(np.uint8)
+        left, top, width, height = cv2.boundingRect(pixels)
+        yield MaskObject(int(labels[position]), pixels[top : top + height, left : left + width], top, left)
 
 
 def erase(mask: Mask, item: MaskObject) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.noise_models._masks import MaskContext, MaskNoise, draw_objects
-from noisybench.noise_models._regions import Mask, MaskObject, erase, find_objects, transform
+from noisybench.noise_models._regions import Mask, MaskObject, erase, transform
 
 
 class AffineShift(MaskNoise):
@@ -71,7 +71,7 @@ class AffineShift(MaskNoise):
     def corrupt_mask(self, mask: Mask, context: MaskContext) -> Mask:
         """Return the mask with misplaced objects and background in their former places."""
         noisy, misplaced = mask.copy(), []
-        for item in find_objects(mask):
+        for item in context.objects(mask):
             # For every object, moved or not, so that the parameters never shift the numbers of later objects.
             draws = context.stream.uniform(5)
             if draws[0] < self.probability:

@@ -8,7 +8,7 @@ from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.errors import UserError
 from noisybench.noise_models._masks import MaskContext, MaskNoise
-from noisybench.noise_models._regions import Mask, find_objects
+from noisybench.noise_models._regions import Mask
 
 
 class ClassSwap(MaskNoise):
@@ -29,9 +29,9 @@ class ClassSwap(MaskNoise):
         golden=("coco_n",),
         deviations=(
             Deviation(
-                "an object is a connected component of a class; the authors' is an annotated instance",
-                "masks have no instances",
-                "none for instances apart from each other and in one piece",
+                "without instance masks, an object is a connected component of a class; the authors' is an annotated instance",
+                "few sets of masks have instances",
+                "none with instance masks; else none for instances apart from each other and in one piece",
             ),
         ),
     )
@@ -53,7 +53,7 @@ class ClassSwap(MaskNoise):
                 f"but got {self.groups}"
             )
         noisy = mask.copy()
-        for item in find_objects(mask):
+        for item in context.objects(mask):
             # Both numbers for every object, so that a higher rate redraws the class of a superset of the objects.
             draws = context.stream.uniform(2)
             group = next((group for group in groups if item.label in group), [item.label])

@@ -10,7 +10,7 @@ from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.noise_models._contours import jitter_contours, simplify_contours
 from noisybench.noise_models._masks import MaskContext, MaskNoise, draw_objects
-from noisybench.noise_models._regions import Mask, MaskObject, erase, find_objects, grow
+from noisybench.noise_models._regions import Mask, MaskObject, erase, grow
 
 
 class _Mixture(NamedTuple):
@@ -81,9 +81,9 @@ class CocoN(MaskNoise):
                 "none for objects apart from each other; else the pixels that two noisy objects would share",
             ),
             Deviation(
-                "an object is a connected component of a class; the authors' is an annotated instance",
-                "masks have no instances",
-                "none for instances apart from each other and in one piece",
+                "without instance masks, an object is a connected component of a class; the authors' is an annotated instance",
+                "few sets of masks have instances",
+                "none with instance masks; else none for instances apart from each other and in one piece",
             ),
         ),
     )
@@ -100,7 +100,7 @@ class CocoN(MaskNoise):
         level, severity = LEVELS[self.level], context.severity
         published = self.preset == "paper"
         noisy, changed = mask.copy(), []
-        for item in find_objects(mask):
+        for item in context.objects(mask):
             # A fixed count for each object; only jittered contours draw more.
             draws = context.stream.uniform(4)
             # Three equal intervals for the kinds, the rest is unchanged. Severity 0, which would divide by zero, never

@@ -5,7 +5,8 @@ from __future__ import annotations
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.noise_models._masks import MaskContext, MaskNoise, draw_objects
-from noisybench.noise_models._regions import Mask, MaskObject, find_objects, transform
+from noisybench.noise_models._objects import draw_donor
+from noisybench.noise_models._regions import Mask
 
 
 class Inclusion(MaskNoise):
@@ -51,16 +52,8 @@ class Inclusion(MaskNoise):
     def corrupt_mask(self, mask: Mask, context: MaskContext) -> Mask:
         """Return the mask with false objects on its background."""
         noisy = mask.copy()
-        height, width = mask.shape
         for _ in range(context.stochastic_round(context.severity * self.count)):
-            donor = context.donor(context.randint(len(context.masks)))
-            candidates = [item for item in find_objects(donor) if 2 * item.pixels.sum() < mask.size]
-            # Drawn even without candidates, so that later objects do not depend on what this donor contains.
-            draws = context.stream.uniform(4)
-            if candidates:
-                source = candidates[int(draws[0] * len(candidates))]
-                row, column = int(draws[1] * height), int(draws[2] * width)
-                item_height, item_width = source.pixels.shape
-                centered = MaskObject(source.label, source.pixels, row - item_height // 2, column - item_width // 2)
-                draw_objects(noisy, mask, [transform(centered, 360 * float(draws[3]), 1.0, 0, 0)], context)
+            false_object = draw_donor(context, mask.shape)
+            if false_object is not None:
+                draw_objects(noisy, mask, [false_object], context)
         return noisy

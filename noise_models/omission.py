@@ -8,7 +8,7 @@ from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.errors import UserError
 from noisybench.noise_models._masks import MaskContext, MaskNoise
-from noisybench.noise_models._regions import Mask, erase, find_objects
+from noisybench.noise_models._regions import Mask, erase
 
 
 class Omission(MaskNoise):
@@ -47,7 +47,7 @@ class Omission(MaskNoise):
         """Return the mask without some of its objects; fractional numbers of objects are rounded at random."""
         if not self.rates or not all(0 <= rate <= 1 for rate in self.rates):
             raise UserError(f"noise.rates: needs fractions from 0 to 1, but got {self.rates}")
-        noisy, present = mask.copy(), list(find_objects(mask))
+        noisy, present = mask.copy(), list(context.objects(mask))
         rate = min(1.0, context.severity * self.rates[context.randint(len(self.rates))])
         count = min(len(present), context.stochastic_round(rate * len(present)))
         # The start of one random order: with the same seed a higher severity removes a superset.

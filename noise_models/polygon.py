@@ -10,7 +10,7 @@ from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Dataset
 from noisybench.noise_models._contours import simplify_contours
 from noisybench.noise_models._masks import MaskContext, MaskNoise, draw_objects, with_preset
-from noisybench.noise_models._regions import Mask, erase, find_objects
+from noisybench.noise_models._regions import Mask, erase
 
 PRESETS = {"easy": {"tolerance": 5.0}, "medium": {"tolerance": 10.0}, "hard": {"tolerance": 15.0}}
 
@@ -45,9 +45,9 @@ class Polygon(MaskNoise):
                 "none for objects apart from each other; else the pixels that two noisy objects would share",
             ),
             Deviation(
-                "an object is a connected component of a class; the authors' is an annotated instance",
-                "masks have no instances",
-                "none for instances apart from each other and in one piece",
+                "without instance masks, an object is a connected component of a class; the authors' is an annotated instance",
+                "few sets of masks have instances",
+                "none with instance masks; else none for instances apart from each other and in one piece",
             ),
             Deviation(
                 "vertices depend on the version of GEOS in shapely: from 3.13 also the first vertex of a contour "
@@ -81,7 +81,7 @@ class Polygon(MaskNoise):
         """Return the mask with simplified objects, which grow on background only."""
         tolerance = context.severity * with_preset(self, PRESETS)["tolerance"]
         noisy, simplified = mask.copy(), []
-        for item in find_objects(mask):
+        for item in context.objects(mask):
             if context.random() < self.probability:
                 erase(noisy, item)
                 simplified.append(simplify_contours(item, tolerance, published=self.preset != "default"))

@@ -8,7 +8,7 @@ from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.noise_models._contours import jitter_contours
 from noisybench.noise_models._masks import MaskContext, MaskNoise, draw_objects, with_preset
-from noisybench.noise_models._regions import Mask, erase, find_objects
+from noisybench.noise_models._regions import Mask, erase
 
 PRESETS = {"easy": {"deviation": 2.0}, "medium": {"deviation": 3.0}, "hard": {"deviation": 4.0}}
 
@@ -50,9 +50,9 @@ class VertexJitter(MaskNoise):
                 "none for objects apart from each other; else the pixels that two noisy objects would share",
             ),
             Deviation(
-                "an object is a connected component of a class; the authors' is an annotated instance",
-                "masks have no instances",
-                "none for instances apart from each other and in one piece",
+                "without instance masks, an object is a connected component of a class; the authors' is an annotated instance",
+                "few sets of masks have instances",
+                "none with instance masks; else none for instances apart from each other and in one piece",
             ),
         ),
     )
@@ -77,7 +77,7 @@ class VertexJitter(MaskNoise):
         """Return the mask with jittered contours; objects grow on background only."""
         deviation = context.severity * with_preset(self, PRESETS)["deviation"]
         noisy, jittered = mask.copy(), []
-        for item in find_objects(mask):
+        for item in context.objects(mask):
             if context.random() < self.probability:
                 erase(noisy, item)
                 published = self.preset != "default"

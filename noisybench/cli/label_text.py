@@ -159,4 +159,10 @@ def _describe_masks(manifest: dict[str, Any]) -> list[tuple[str, str]]:
     more = f", … {len(values) - len(shown)} higher" if len(values) > len(shown) else ""
     iou = ", ".join(f"{name} {value:.3f}" for value, name in shown)
     average = "mIoU" if manifest["dataset"].get("background") is False else "foreground mIoU"
-    return [("masks", f"{average} {miou}{bias}{severity}"), ("IoU", iou + more)]
+    lines = [("masks", f"{average} {miou}{bias}{severity}"), ("IoU", iou + more)]
+    if "objects" in manifest:
+        fates = ", ".join(
+            f"{count} {name}" for name, count in manifest["objects"].items() if name != "objects" and count
+        )
+        lines.append(("objects", f"{manifest['objects']['objects']}: {fates}"))
+    return lines

@@ -46,6 +46,7 @@ class RawSplit:
         groups: (N,) group of each example as text, such as its patient; examples of a group never cross splits.
         fields: fields of a text example by name that its reader does not use, which exports keep; empty without any.
         mask_layout: source image of each mask and its place there, if masks come from files.
+        instances: (N, H, W) uint16 number of the object of each pixel, 0 for none, if masks have instances.
     """
 
     inputs: NDArray[Any]
@@ -58,6 +59,7 @@ class RawSplit:
     groups: NDArray[np.str_] | None = None
     fields: tuple[Mapping[str, Any], ...] = ()
     mask_layout: MaskLayout | None = None
+    instances: NDArray[np.uint16] | None = None
 
     @property
     def labels(self) -> Targets:
@@ -76,6 +78,7 @@ class Split:
         index: (N,) int64 row of each example in its source; label files refer to it.
         noisy_targets: labels that come with the data, if they differ from the targets.
         fields: fields of a text example by name that its reader does not use, which exports keep; empty without any.
+        instances: (N, H, W) uint16 number of the object of each pixel, 0 for none, if masks have instances.
 
     Examples:
         >>> images = np.zeros((3, 1, 8, 8), dtype=np.uint8)
@@ -91,6 +94,7 @@ class Split:
     index: NDArray[np.int64]
     noisy_targets: Targets | None = None
     fields: tuple[Mapping[str, Any], ...] = ()
+    instances: NDArray[np.uint16] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -222,7 +226,8 @@ class Dataset:
 
     @functools.cached_property
     def hash(self) -> str:
-        """SHA-256 over class names, inputs, targets and source rows of all splits, and answers beside traces."""
+        """SHA-256 over class names, inputs, targets and source rows of all splits, and answers beside traces,
+        and instances beside masks."""
         # The separator cannot occur in ordinary names, so ("ab", "c") and ("a", "bc") have different hashes.
         digest = hashlib.sha256("\x1f".join(self.class_names).encode())
         for split in (self.train, self.validation, self.test, *self.shifted_tests.values()):
@@ -235,6 +240,8 @@ class Dataset:
             digest.update(split.index.astype("<i8").tobytes())
             if split.noisy_targets is not None:
                 digest.update(self.target_kind.to_canonical_bytes(split.noisy_targets))
+            if split.instances is not None:
+                digest.update(split.instances.astype("<u2").tobytes())
         if self.trace_format is not None and self.trace_format.gold_answers:
             digest.update(repr(sorted(self.trace_format.gold_answers.items())).encode())
         return digest.hexdigest()

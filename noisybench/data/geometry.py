@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ SMALLEST_SIDE = 8
 
 MIN_LOSS, MIN_STRETCH = 0.001, 0.02
 """Share of lost pixels and stretch above which a note mentions them; rounding to whole pixels alone gives less."""
+
+Integer = TypeVar("Integer", np.uint8, np.uint16)
 
 Shape = tuple[int, int]
 """Height and width in pixels."""
@@ -104,10 +106,10 @@ class Placement:
             plane[top:lower, left:right] = np.asarray(resized)
         return filled
 
-    def mask(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return an (H, W) mask of the source image in the target's size, nearest neighbor; padding has no label."""
+    def mask(self, mask: NDArray[Integer], outside: int = IGNORED) -> NDArray[Integer]:
+        """Return an (H, W) mask of the source image in the target's size, nearest neighbor; padding is ``outside``."""
         self._check(mask.shape, self.source)
-        filled = np.full(self.target, IGNORED, dtype=np.uint8)
+        filled = np.full(self.target, outside, dtype=mask.dtype)
         left, top, right, lower = self.area
         # Interpolation would blend class indices into classes that occur nowhere near, so only nearest neighbor is valid.
         rows = _read_positions(self.box[1::2], lower - top, self.source[0])

@@ -12,6 +12,7 @@ import numpy as np
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.geometry import parse_geometry
+from noisybench.data.masks.instances import check_instances, read_instances
 from noisybench.data.masks.layout import MaskLayout
 from noisybench.data.masks.masks import CLASS_INDICES, MaskedImage, MaskReader, read_pairs
 from noisybench.data.masks.meaning import check_objects
@@ -60,6 +61,7 @@ class MaskSource(ImageSource):
         num_classes: int,
         values: MaskValues = CLASS_INDICES,
         names: Sequence[str] | None = None,
+        instances: Sequence[Path] = (),
     ) -> RawSplit:
         """Return the examples of image files with their masks.
 
@@ -68,6 +70,7 @@ class MaskSource(ImageSource):
             num_classes: number of classes.
             values: class of each value or color in mask files.
             names: name of each example; None for the names of the images without folder and suffix.
+            instances: instance mask of each image; empty if there are none.
 
         Raises:
             UserError: there are no files, or some cannot be used.
@@ -89,6 +92,7 @@ class MaskSource(ImageSource):
             # Tiles of one image are alike, so they belong to one split.
             groups=np.array([str(files[row][0]) for row in pairs.kept]) if is_tiled else None,
             mask_layout=layout,
+            instances=read_instances([instances[row] for row in pairs.kept], pairs.placements) if instances else None,
         )
 
     def read_splits(
@@ -105,7 +109,7 @@ class MaskSource(ImageSource):
             UserError: there are no training images, some files cannot be used, or the training masks have one class.
         """
         splits = {
-            role: self.read_examples(part.files, len(class_names), values, part.names)
+            role: self.read_examples(part.files, len(class_names), values, part.names, part.instances)
             for role, part in parts.items()
             if part.files
         }
@@ -120,6 +124,9 @@ class MaskSource(ImageSource):
         }
         if "train" not in splits:
             raise UserError("dataset.root: there are no training images with masks")
+        for split in splits.values():
+            if split.instances is not None:
+                check_instances(split.instances, split.targets, split.names, class_names, "dataset.root: instances")
         train = append_validation(splits["train"], splits.get("validation"))
         if train.noisy_targets is not None:
             check_objects(train.noisy_targets, train.targets, "dataset.root: noisy_masks")
@@ -143,11 +150,13 @@ class MaskedImages:
         files: image, mask and, if there is one, noisy mask of each example.
         names: name of each example.
         notes: facts about the files.
+        instances: instance mask of each example; empty if there are none.
     """
 
     files: Sequence[MaskedImage]
     names: Sequence[str]
     notes: tuple[ReadingNote, ...] = ()
+    instances: Sequence[Path] = ()
 
 
 def _class_notes(train: RawSplit, class_names: tuple[str, ...]) -> tuple[ReadingNote, ...]:
@@ -205,12 +214,14 @@ def append_validation(train: RawSplit, validation: RawSplit | None) -> RawSplit:
     If names occur in both, those of validation examples get the prefix `val/`.
 
     Raises:
-        UserError: only one of both has noisy masks.
+        UserError: only one of both has noisy masks, or instances.
     """
     if validation is None:
         return train
     if (train.noisy_targets is None) != (validation.noisy_targets is None):
         raise UserError("dataset: only one of the training and validation splits has noisy masks; add the others")
+    if (train.instances is None) != (validation.instances is None):
+        raise UserError("dataset: only one of the training and validation splits has instance masks; add the others")
     sizes = (len(train.targets), len(validation.targets))
     # Names identify examples, for instance as names of files, so they must not occur twice.
     if set(_source_names(train)) & set(_source_names(validation)):
@@ -220,7 +231,9 @@ def append_validation(train: RawSplit, validation: RawSplit | None) -> RawSplit:
         if train.noisy_targets is None or validation.noisy_targets is None
         else np.concatenate([train.noisy_targets, validation.noisy_targets])
     )
-    groups = layout = None
+    groups = layout = instances = None
+    if train.instances is not None and validation.instances is not None:
+        instances = np.concatenate([train.instances, validation.instances])
     if train.groups is not None and validation.groups is not None:
         groups = np.concatenate([train.groups, validation.groups])
     if train.mask_layout is not None and validation.mask_layout is not None:
@@ -235,6 +248,7 @@ def append_validation(train: RawSplit, validation: RawSplit | None) -> RawSplit:
         train.notes + validation.notes,
         groups,
         mask_layout=layout,
+        instances=instances,
     )
 
 

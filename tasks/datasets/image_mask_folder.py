@@ -29,7 +29,7 @@ from noisybench.utils.file_listing import FileTree, Source
 from noisybench.utils.places import expand_user
 from noisybench.utils.seeds import Stream
 
-FOLDERS = ("images", "masks", "noisy_masks")
+FOLDERS = ("images", "masks", "noisy_masks", "instances")
 CLASS_LIST = "classes.txt"
 
 
@@ -38,11 +38,11 @@ class _Layout:
     """Folders of one split, or of all.
 
     Attributes:
-        folders: folders of the images, masks and noisy masks; the last one may be missing.
+        folders: folders of the images, masks, noisy masks and instance masks; the last two may be missing.
         lists: list of names of each split, if lists decide the splits.
     """
 
-    folders: tuple[Path, Path, Path]
+    folders: tuple[Path, Path, Path, Path]
     lists: Mapping[Role, Path] = field(default_factory=dict)
 
 
@@ -53,8 +53,9 @@ class ImageMaskFolder(MaskSource):
     lists of names (`train.txt`, `val.txt`, `test.txt`), or drawn by `test_fraction`; `val` is optional. A mask has one value
     per pixel, which is the class: 0 for the background and 255 for no label. `values` declares other values, and `colors` (or
     a file `colors.txt`, `label_colors.txt`, `class_dict.csv` or `labelmap.txt` in `root`) the classes of color masks; values
-    without a class are refused. A folder `noisy_masks` beside `masks` contains noisy labels for noise=real_world. Class
-    names are the lines of `classes.txt`.
+    without a class are refused. A folder `noisy_masks` beside `masks` contains noisy labels for noise=real_world, and a
+    folder `instances` the number of the object of each pixel (0: none), on which noise models of objects act. Class names are
+    the lines of `classes.txt`.
     """
 
     license = License("not applicable", access="own files")
@@ -85,7 +86,7 @@ class ImageMaskFolder(MaskSource):
         root = expand_user(self.root)
         sources: dict[str, Source] = {}
         for layout in self._layouts(root).values() if root.is_dir() else ():
-            for folder, suffixes in zip(layout.folders, (IMAGE_SUFFIXES, MASK_SUFFIXES, MASK_SUFFIXES), strict=True):
+            for folder, suffixes in zip(layout.folders, (IMAGE_SUFFIXES, *[MASK_SUFFIXES] * 3), strict=True):
                 if folder.is_dir():
                     sources[folder.relative_to(root).as_posix()] = FileTree(folder, suffixes)
             sources.update({path.name: path for path in layout.lists.values()})
@@ -146,7 +147,9 @@ class ImageMaskFolder(MaskSource):
         if inner and not inner.others and not any(path.suffix.lower() in IMAGE_SUFFIXES for path in images.iterdir()):
             self._check_unambiguous(location, (), lists)
             return {
-                role: _Layout((images / name, root / FOLDERS[1] / name, root / FOLDERS[2] / name))
+                role: _Layout(
+                    (images / name, root / "masks" / name, root / "noisy_masks" / name, root / "instances" / name)
+                )
                 for role, (name, *_) in inner.names.items()
             }
         files: dict[Role, Path] = {role: root / f"{name}.txt" for role, (name, *_) in lists.names.items()}
@@ -165,7 +168,7 @@ class ImageMaskFolder(MaskSource):
 
     def _find_pairs(self, role: Role, layout: _Layout) -> dict[Role, MaskedImages]:
         """Return the examples of each split of a layout."""
-        images, masks, noisy_masks = layout.folders
+        images, masks, noisy_masks, instances = layout.folders
         missing = [path for path in (images, masks) if not path.is_dir()]
         if missing:
             parent = missing[0].parent
@@ -180,15 +183,20 @@ class ImageMaskFolder(MaskSource):
             )
         by_name = name_files(image_files(images), images, "dataset.root")
         folders = [masks, noisy_masks] if noisy_masks.is_dir() else [masks]
+        numbered = instances.is_dir()
+        folders += [instances] if numbered else []
         names = list(by_name)
         matched = [match_masks(names, folder, self.mask_suffix, "dataset.root") for folder in folders]
         rows: dict[str, MaskedImage] = {}
+        numbers: dict[str, Path] = {}
         for row, name in enumerate(names):
             # A missing mask is reported when the pairs are read, with the treatment that `on_error` names.
             expected = f"{name}{self.mask_suffix}.png"
             mask, *others = [
                 match.files[row] or folder / expected for folder, match in zip(folders, matched, strict=True)
             ]
+            if numbered:
+                numbers[name] = others.pop()
             rows[name] = (by_name[name], mask, *others)
         unused = [file.name for match in matched for file in match.unused]
         notes = reading_note("mask_without_image", "Masks without an image were not read", unused)
@@ -196,12 +204,17 @@ class ImageMaskFolder(MaskSource):
             unread = (file for file in data_files_below(folder) if file.suffix.lower() not in suffixes)
             notes += unread_files(unread, folder.parent)
         if not layout.lists:
-            return {role: MaskedImages(list(rows.values()), names, notes)}
+            return {role: MaskedImages(list(rows.values()), names, notes, list(numbers.values()))}
         lists = NameLists(names, images)
         chosen = {part: lists.resolve(read_names(path), path.name) for part, path in layout.lists.items()}
         notes += reading_note("unlisted_image", "Images on none of the lists were not read", lists.unlisted())
         return {
-            part: MaskedImages([rows[name] for name in listed], listed, notes if part == "train" else ())
+            part: MaskedImages(
+                [rows[name] for name in listed],
+                listed,
+                notes if part == "train" else (),
+                [numbers[name] for name in listed] if numbered else (),
+            )
             for part, listed in chosen.items()
         }
 
@@ -275,5 +288,5 @@ class ImageMaskFolder(MaskSource):
 
 
 def _layout(folder: Path) -> _Layout:
-    images, masks, noisy_masks = (folder / name for name in FOLDERS)
-    return _Layout((images, masks, noisy_masks))
+    images, masks, noisy_masks, instances = (folder / name for name in FOLDERS)
+    return _Layout((images, masks, noisy_masks, instances))

@@ -32,11 +32,19 @@ MAX_ATTEMPTS = 60
 """Number of random poses after which an object is omitted."""
 
 
+INSTANCE_SCALE = 0.75
+"""Factor of the radius in scenes with instances, which have more objects."""
+
+_Scene = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint16]]
+"""Image, mask and instances."""
+
+
 class Scenes(DatasetSource):
     """Synthetic scenes of discs, squares, rings and ellipses on a cloudy background, with exact masks; no download.
 
     Every scene has 2 to 4 objects of different classes that do not overlap, each with the color and texture of its class,
     in a random pose. Images are standardized individually. `class_weights` makes classes rarer or more frequent.
+    `instances` draws 3 to 6 smaller objects of any classes, which may touch, with the number of the object of each pixel.
     """
 
     license = License("not applicable", access="generated")
@@ -50,6 +58,7 @@ class Scenes(DatasetSource):
     class_weights: list[float] | None = parameter(
         None, help="Relative frequency of disc, square, ring and ellipse (default: equal)"
     )
+    instances: bool = parameter(False, help="Draw several objects of a class, which may touch, with instance masks")
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Draw all scenes."""
@@ -64,30 +73,45 @@ class Scenes(DatasetSource):
         test = [self._draw_scene("test", number, weights) for number in range(self.test_images)]
         validation_mask = np.arange(count) >= self.train_images
         names = tuple(f"scene_{number:05d}" for number in range(count))
-        (images, masks), (test_images, test_masks) = (
+        (images, masks, numbers), (test_images, test_masks, test_numbers) = (
             [np.stack(arrays) for arrays in zip(*scenes, strict=True)] for scenes in (train, test)
         )
         return (
-            RawSplit(images, masks, validation_mask=validation_mask, names=names),
-            RawSplit(test_images, test_masks),
+            RawSplit(
+                images,
+                masks,
+                validation_mask=validation_mask,
+                names=names,
+                instances=numbers if self.instances else None,
+            ),
+            RawSplit(test_images, test_masks, instances=test_numbers if self.instances else None),
             NAMES,
         )
 
-    def _draw_scene(self, part: str, number: int, weights: list[float]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return a (3, H, W) image and its (H, W) mask."""
+    def _draw_scene(self, part: str, number: int, weights: list[float]) -> _Scene:
+        """Return a (3, H, W) image, its (H, W) mask and the (H, W) numbers of its objects."""
         # A stream for each scene, so that the first ones stay the same when their number changes.
         stream, size = Stream("scene", part, self.scene_seed, number), self.size
         image, mask = _draw_background(stream, size), np.zeros((size, size), dtype=np.uint8)
         # The order of Efraimidis and Spirakis 2006: a weighted choice without replacement.
         # The bound avoids a division by zero; the key of a class of weight 0 is then so small that it comes last.
         keys = stream.uniform(len(weights)) ** (1 / np.maximum(weights, 1e-12))
-        num_objects = min(2 + int(3 * stream.uniform(1)[0]), sum(weight > 0 for weight in weights))
-        for kind in np.argsort(-keys, kind="stable")[:num_objects].tolist():
-            _draw_object(stream, kind, image, mask)
+        count = stream.uniform(1)[0]
+        if self.instances:
+            bounds = np.cumsum(weights) / sum(weights)
+            kinds = np.searchsorted(bounds, stream.uniform(3 + int(4 * count)), side="right").tolist()
+        else:
+            num_objects = min(2 + int(3 * count), sum(weight > 0 for weight in weights))
+            kinds = np.argsort(-keys, kind="stable")[:num_objects].tolist()
+        instances = np.zeros((size, size), dtype=np.uint16)
+        factor, distance = (INSTANCE_SCALE, 0.0) if self.instances else (1.0, 1.0)
+        for position, kind in enumerate(kinds):
+            inside = _draw_object(stream, kind, image, mask, factor, distance)
+            instances[inside] = position + 1
         image += PIXEL_NOISE * stream.normal(3, size, size)
         image = (image - image.mean()) / image.std()
         # 48 levels per standard deviation: values more than about 2.7 deviations from the mean are clipped.
-        return np.clip(np.rint(128 + 48 * image), 0, 255).astype(np.uint8), mask
+        return np.clip(np.rint(128 + 48 * image), 0, 255).astype(np.uint8), mask, instances
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
@@ -95,28 +119,47 @@ class Scenes(DatasetSource):
         return {"train_images": 24, "validation_images": 6, "test_images": 8}
 
 
-def _draw_object(stream: Stream, kind: int, image: NDArray[np.float64], mask: NDArray[np.uint8]) -> None:
-    """Draw one object in a free random pose, in place; omit it if no pose is free."""
+def _draw_object(
+    stream: Stream,
+    kind: int,
+    image: NDArray[np.float64],
+    mask: NDArray[np.uint8],
+    factor: float,
+    distance: float,
+) -> NDArray[np.bool_]:
+    """Draw one object in a free random pose, in place; omit it if no pose is free.
+
+    Args:
+        stream: random stream of the scene.
+        kind: class without the background.
+        image: (3, H, W) image.
+        mask: (H, W) mask.
+        factor: factor of the nominal radius.
+        distance: smallest distance from other objects in pixels, so that those of one class never touch, or may.
+
+    Returns:
+        (H, W) pixels of the object.
+    """
     size = len(mask)
     rows, columns = np.mgrid[0:size, 0:size].astype(np.float64)
     for _ in range(MAX_ATTEMPTS):
         draws = stream.uniform(4)
-        radius = size * (MIN_RADIUS + (MAX_RADIUS - MIN_RADIUS) * draws[0])
+        radius = factor * size * (MIN_RADIUS + (MAX_RADIUS - MIN_RADIUS) * draws[0])
         row, column = (1.2 * radius + (size - 1 - 2.4 * radius) * draw for draw in draws[1:3])
         angle = math.pi * draws[3]
         along = (rows - row) * math.sin(angle) + (columns - column) * math.cos(angle)
         across = (rows - row) * math.cos(angle) - (columns - column) * math.sin(angle)
-        # One pixel of distance, so that objects never touch.
-        if not mask[_is_inside(kind, along, across, radius + 1)].any():
+        if not mask[_is_inside(kind, along, across, radius + distance)].any():
             break
     else:
-        return
+        return np.zeros(mask.shape, dtype=bool)
     inside = _is_inside(kind, along, across, radius)
     mask[inside] = kind + 1
     striped = kind in (SQUARE, ELLIPSE)
     pattern = np.sin(along * 2 * math.pi / STRIPE_WIDTH) if striped else stream.normal(size, size)
     color = CONTRASTS[kind] * (COLORS[kind] + COLOR_JITTER * stream.normal(3))
     image[:, inside] = color[:, None] + (TEXTURE * pattern)[inside]
+    return inside
 
 
 def _draw_background(stream: Stream, size: int) -> NDArray[np.float64]:

@@ -70,7 +70,9 @@ def test_a_pixel_changes_to_the_class_of_a_neighbor_only(streets, name):
     assert changed_pixels > 200
 
 
-@pytest.mark.parametrize("name", ["omission", "affine_shift", "coco_n", "class_swap", "inclusion", "pixel_flip"])
+@pytest.mark.parametrize(
+    "name", ["omission", "affine_shift", "coco_n", "class_swap", "inclusion", "object_noise", "pixel_flip"]
+)
 def test_noise_of_whole_objects_leaves_no_hole_of_class_0(streets, name):
     noisy = corrupt(streets, name, **({"rates": [0.5]} if name == "omission" else {})).train
     assert ((noisy == IGNORED) == (streets.train.targets == IGNORED)).all()
@@ -87,7 +89,7 @@ def test_pseudo_labels_need_a_background(streets):
 
 
 def test_every_noise_model_of_masks_is_covered_here():
-    listed = {*MOVING, "omission", "affine_shift", "coco_n", "class_swap", "inclusion", "pixel_flip"}
+    listed = {*MOVING, "omission", "affine_shift", "coco_n", "class_swap", "inclusion", "object_noise", "pixel_flip"}
     names = list_entries("noise_models")
     masks = {name for name in names if "segmentation" in get_entry("noise_models", name).load_class().tasks}
     assert masks - listed <= {"from_folder", "from_file", "real_world", "clean", "pseudo_labels"}

@@ -20,6 +20,7 @@ from noisybench.data.label_sets.manifest import FORMAT
 from noisybench.data.label_sets.statistics import mask_statistics
 from noisybench.data.labels.verification import Verification, without
 from noisybench.data.labels.votes import Votes
+from noisybench.data.masks.objects import object_statistics
 from noisybench.data.notes import ReadingNote
 from noisybench.data.targets import (
     CLEAN,
@@ -61,8 +62,8 @@ class LabelSet:
         train: (N,) int64 observed classes, (N, H, W) uint8 masks or (N, T) tokens.
         validation: observed targets of the validation split.
         manifest: `sha256` over the observed targets, the dataset, the noise model with its parameters, convention and
-            seed, nominal and actual noise rate, transition counts (None for traces),
-            the transition matrix if there is one, and for masks their IoU (`masks`).
+            seed, nominal and actual noise rate, transition counts (None for traces), the matrix of transitions if there is
+            one, for masks their IoU (`masks`) and the fate of instances (`objects`).
         replaced: replaced images by split, for noise that also changes images.
         error_spans: for traces, by split, the position in `TOKEN_STATUS` of each character of the observed response.
         unlabeled: by split, (K,) int64 positions of its examples without an observed label, ascending.
@@ -255,6 +256,7 @@ def make_label_set(
         "dataset": dataset_entry(dataset),
         "noise": noise,
         **label_statistics(clean, (train, validation), dataset.num_classes, dataset.has_background),
+        **object_statistics(applied.train.instances, clean[0], train, dataset.has_background),
         "transition_matrix": None if matrix is None else matrix.tolist(),
     }
     if error_spans:

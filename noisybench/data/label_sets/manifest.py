@@ -98,6 +98,18 @@ class MaskStatistics(_Entry):
     area_bias: float | None
 
 
+class ObjectCounts(_Entry):
+    """Fate of the objects of the training masks; see `masks.objects.compare_objects`."""
+
+    objects: Count
+    unchanged: Count
+    outline: Count
+    class_: Annotated[Count, pydantic.Field(alias="class")]
+    missing: Count
+    merged: Count
+    added: Count
+
+
 class VerificationCounts(_Entry):
     """Number of verified labels, of incorrect ones among them, and of excluded examples of one split."""
 
@@ -134,6 +146,7 @@ class Manifest(_Entry):
     votes_sha256: Sha256 | None = None
     verification: VerificationEntry | None = None
     masks: MaskStatistics | None = None
+    objects: ObjectCounts | None = None
     error_spans_sha256: Sha256 | None = None
     traces_sha256: Sha256 | None = None
     manifest_sha256: Sha256

@@ -346,4 +346,5 @@ def take(split: RawSplit, rows: Rows) -> Split:
     noisy_targets = None if split.noisy_targets is None else split.noisy_targets[rows].astype(dtype)
     fields = tuple(split.fields[row] for row in rows.tolist()) if split.fields else ()
     inputs, targets = take_rows(split.inputs, rows), split.targets[rows].astype(dtype)
-    return Split(inputs, targets, rows.astype(np.int64), noisy_targets, fields)
+    instances = None if split.instances is None else split.instances[rows]
+    return Split(inputs, targets, rows.astype(np.int64), noisy_targets, fields, instances)
