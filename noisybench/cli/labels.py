@@ -122,14 +122,16 @@ def labels_verify(
 def labels_export(
     folder: LabelSetFolder,
     file: Annotated[
-        Path, typer.Argument(help="Table to write (.csv or .parquet), .jsonl file for traces, or folder for masks")
+        Path,
+        typer.Argument(help="Table to write (.csv or .parquet), .jsonl file for traces and texts, or folder for masks"),
     ],
     recipe: Annotated[
-        str | None, typer.Argument(help="Recipe of the dataset; masks get the names and sizes of its images")
+        str | None,
+        typer.Argument(help="Recipe of the dataset; masks get the names and sizes of its images, labels its texts"),
     ] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Export a label set as one table with the columns split, index, clean, observed; traces as JSON lines; masks as PNG."""
+    """Export a label set as a table with the columns split, index, clean, observed; traces, texts as JSON lines; masks as PNG."""
     from noisybench.data.label_sets import label_files
 
     # Loaded for its verification: a damaged label set is not exported.
@@ -146,12 +148,25 @@ def labels_export(
                 f"{shown(folder)} contains masks, which get the names and sizes of the images of its dataset; name its recipe: "
                 f"noisybench labels export {shown(folder)} {shown(file)} {labels.manifest['dataset']['name']} …"
             )
-        count = export_masks(labels, one_spec(recipe, overrides).dataset.build().load(), file)
+        count = export_masks(labels, dataset_of(labels, recipe, overrides), file)
         typer.echo(
             f"{counted(count, 'mask')} written to {shown(file)}. Read them with noise=from_folder noise.path={shown(file)}"
         )
         return
-    check_output_file(file, (".csv", ".parquet"))
+    check_output_file(file, (".csv", ".parquet", ".jsonl"))
+    if file.suffix.lower() == ".jsonl":
+        if recipe is None:
+            raise UserError(
+                f"{shown(folder)} contains classes; JSON lines repeat the texts and fields of its dataset, so name its recipe: "
+                f"noisybench labels export {shown(folder)} {shown(file)} RECIPE …, or write a table (.csv or .parquet)"
+            )
+        from noisybench.data.label_sets.labeled_texts import write_labeled_texts
+
+        dataset = dataset_of(labels, recipe, overrides)
+        with wrap_write_errors(file):
+            count = write_labeled_texts(labels, dataset, file)
+        typer.echo(f"{counted(count, 'text')} written to {file}")
+        return
     table = label_files.read_stored_table(
         next(folder / name for name in label_files.TABLES if (folder / name).exists())
     )
@@ -245,16 +260,26 @@ def labels_pull(
     typer.echo(f"Label set copied to {folder} and verified. Use it with noise=from_file noise.path={folder}")
 
 
+def dataset_of(labels: LabelSet, recipe: str, overrides: list[str] | None) -> Dataset:
+    """Return the dataset of a recipe.
+
+    Raises:
+        UserError: the label set belongs to another dataset.
+    """
+    dataset = one_spec(recipe, overrides).dataset.build().load()
+    if labels.manifest["dataset"]["sha256"] != dataset.hash:
+        raise UserError("the label set belongs to another dataset; give the recipe and overrides that created it")
+    return dataset
+
+
 def export_masks(labels: LabelSet, dataset: Dataset, folder: Path) -> int:
     """Write the observed masks of a label set into an empty folder, and return their number.
 
     Raises:
-        UserError: the label set belongs to another dataset, or the folder has files.
+        UserError: the folder has files.
     """
     from noisybench.data.masks.files import check_writable, write_masks
 
-    if labels.manifest["dataset"]["sha256"] != dataset.hash:
-        raise UserError("the label set belongs to another dataset; give the recipe and overrides that created it")
     check_writable(dataset, "labels export")
     check_output_folder(folder)
     if any(folder.iterdir()):

@@ -102,7 +102,8 @@ def step_split(solutions: Sequence[LabeledSolution], last_only: bool = False) ->
         # The digest separates problems with the same beginning.
         digest = hashlib.sha256(solution.problem.encode()).hexdigest()[:12]
         groups += [f"{solution.problem[:40]} ({digest})"] * len(steps)
-        fields += [{**solution.fields, **place, "step": step} for step in steps]
+        own = {f"original_{name}" if name in place else name: value for name, value in solution.fields.items()}
+        fields += [{**own, **place, "step": step} for step in steps]
     is_noisy = any(solution.observed is not None for solution in solutions)
     return RawSplit(
         text_inputs(texts),

@@ -170,3 +170,37 @@ def test_traced_steps_are_labeled_by_re_execution() -> None:
         prompt, *steps = texts_of(dataset.test.inputs[row[-1:]])[0].splitlines()
         left, right = prompt.rstrip(":").split("+")
         assert int(steps[-1].removeprefix("#")) == int(left) + int(right)
+
+
+def test_exported_labels_have_the_texts_and_the_fields_of_the_file(tmp_path: Path, noisybench: Any) -> None:
+    rows = [
+        {"id": f"sum-{number}", "step": "mine", "problem": f"{number}+1?", "steps": ["é", "So."], "label": number % 2}
+        for number in range(10)
+    ]
+    path = tmp_path / "steps.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    folder, written = str(tmp_path / "labels"), tmp_path / "written.jsonl"
+    data = ["step_verifier", "dataset=step_file", f"dataset.path={path}", "noise.rate=0.5"]
+    assert noisybench("labels", "create", *data, "--output", folder)[0] == 0
+    assert noisybench("labels", "export", folder, str(written), *data)[0] == 0
+    lines = [json.loads(line) for line in written.read_text(encoding="utf-8").splitlines()]
+    assert len(lines) == 20
+    assert {line["split"] for line in lines} == {"train", "validation", "test"}
+    for line in lines:
+        row = rows[int(line["id"].removeprefix("sum-"))]
+        steps = "".join(f"{step}\n" for step in row["steps"][: line["step"]])  # type: ignore[index]
+        assert line["text"] == f"{row['problem']}\n{steps}"
+        assert line["original_step"] == "mine", "a field of the file never replaces one of noisybench"
+        is_correct = line["step"] <= int(row["label"])  # type: ignore[call-overload]
+        assert line["clean"] == ("correct" if is_correct else "incorrect")
+        assert ("observed" in line) == (line["split"] != "test")
+    assert any(line["clean"] != line.get("observed", line["clean"]) for line in lines)
+    for arguments, message in (((), "so name its recipe"), ((*data[:1],), "belongs to another dataset")):
+        status, text = noisybench("labels", "export", folder, str(tmp_path / "other.jsonl"), *arguments)
+        assert status == 2
+        assert message in text
+    digits = str(tmp_path / "digits")
+    assert noisybench("labels", "create", "digits", "--output", digits)[0] == 0
+    status, text = noisybench("labels", "export", digits, str(tmp_path / "other.jsonl"), "digits")
+    assert status == 2
+    assert "the dataset digits has no texts" in text
