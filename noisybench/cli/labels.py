@@ -266,7 +266,7 @@ def dataset_of(labels: LabelSet, recipe: str, overrides: list[str] | None) -> Da
     Raises:
         UserError: the label set belongs to another dataset.
     """
-    dataset = one_spec(recipe, overrides).dataset.build().load()
+    dataset: Dataset = one_spec(recipe, overrides).dataset.build().load()
     if labels.manifest["dataset"]["sha256"] != dataset.hash:
         raise UserError("the label set belongs to another dataset; give the recipe and overrides that created it")
     return dataset
