@@ -93,8 +93,9 @@ def reproduce(measurements: Iterable[Measurement], equivalences: Sequence[Equiva
         for code, runs in select_code(group, equivalences).rows.values():
             for run in runs:
                 for result in find_published(run.setting.literature, run.method):
-                    # The suffix counts networks that are trained together, which belongs to the method.
-                    networks = NETWORKS.get(result.architecture.removesuffix("_x2"), ())
+                    # Suffixes for the pre-training and for networks that are trained together belong to the method.
+                    architecture = result.architecture.removesuffix("_simclr").removesuffix("_x2")
+                    networks = NETWORKS.get(architecture, ())
                     if run.score(RULES[result.protocol]) is not None and run.setting.network in networks:
                         found.setdefault(result, {}).setdefault(code, []).append(run)
     stacks = {method: stack for stack, methods in METHODS.items() for method in methods}
