@@ -2,11 +2,12 @@
 
 usage: python tools/measure_boards.py --work DIR --key private.pem [--jobs N] [--time-limit TIME] [--rerun N] [ENTRY ...]
 
-For each entry of tools/boards.yaml, or those that are named: `bench` in the folder DIR, which holds the store and the data that
-some suites need; `leaderboard package` of its finished runs into DIR/submissions; `leaderboard verify --rerun N --mark-verified`;
-and `leaderboard summarize` into leaderboard/measured and leaderboard/entries.csv. In the end, tools/measured_blocks.py writes
-README.md, docs and headers anew. The same command resumes after an interruption, a failure or the time limit (exit status 75),
-and trains no finished run again. Nothing else should run meanwhile, because tables show the time of runs.
+For each entry of tools/boards.yaml, or those that are named: `run --export` of the models that its suite reads; `bench` in the
+folder DIR, which holds the store and the data that some suites need; `leaderboard package` of its finished runs into
+DIR/submissions; `leaderboard verify --rerun N --mark-verified`; and `leaderboard summarize` into leaderboard/measured and
+leaderboard/entries.csv. In the end, tools/measured_blocks.py writes README.md, docs and headers anew. The same command resumes
+after an interruption, a failure or the time limit (exit status 75), and trains no finished run again. Nothing else should run
+meanwhile, because tables show the time of runs.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -26,6 +27,8 @@ import yaml
 ROOT = Path(__file__).parents[1]
 OUT_OF_TIME = 75
 """Exit status of `noisybench bench` whose time limit has passed."""
+WEIGHTS = "model.safetensors"
+"""File of the weights in an exported folder, which is written last."""
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -39,6 +42,7 @@ class Board:
         claim: description of the submission.
         needs: files that the working folder must have.
         places: locations of the data for the verification.
+        exports: folders of the pre-trained models that the networks of the suite read, with the recipes that train them.
     """
 
     name: str
@@ -46,6 +50,7 @@ class Board:
     claim: str
     needs: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
+    exports: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_boards(file: Path, names: Sequence[str]) -> list[Board]:
@@ -54,7 +59,14 @@ def read_boards(file: Path, names: Sequence[str]) -> list[Board]:
     if unknown := set(names) - set(content):
         sys.exit(f"error: {file.name} has no entry {', '.join(sorted(unknown))}; it has {', '.join(content)}")
     return [
-        Board(name, each["suite"], each["claim"], tuple(each.get("needs", ())), tuple(each.get("places", ())))
+        Board(
+            name,
+            each["suite"],
+            each["claim"],
+            tuple(each.get("needs", ())),
+            tuple(each.get("places", ())),
+            each.get("exports", {}),
+        )
         for name, each in content.items()
         if not names or name in names
     ]
@@ -69,8 +81,11 @@ def measure(board: Board, options: argparse.Namespace, public_key: Path, deadlin
     work = options.work
     if missing := [each for each in board.needs if not (work / each).exists()]:
         sys.exit(f"error: {board.name}: {work} has no {', '.join(missing)}; see `noisybench describe {board.suite}`")
-    limit = [] if deadline is None else ["--time-limit", f"{max(1, int(deadline - time.monotonic()))}s"]
-    noisybench(work, "bench", board.suite, "--jobs", str(options.jobs), *limit)
+    for folder, recipe in board.exports.items():
+        # Weights that are trained again may differ by rounding, and all runs of the suite would be others.
+        if not (work / folder / WEIGHTS).is_file():
+            noisybench(work, "run", recipe, "--export", folder, *time_limit(deadline))
+    noisybench(work, "bench", board.suite, "--jobs", str(options.jobs), *time_limit(deadline))
     submission = work / "submissions" / board.name
     # A submission of other runs, such as those before a change of the code, would be packaged beside these.
     shutil.rmtree(submission, ignore_errors=True)
@@ -79,9 +94,15 @@ def measure(board: Board, options: argparse.Namespace, public_key: Path, deadlin
         work, "leaderboard", "package", submission, "--suite", board.suite, "--description", board.claim, *author
     )
     signed = ["--rerun", str(options.rerun), "--mark-verified", "--key", options.key]
-    noisybench(work, "leaderboard", "verify", submission, *board.places, *signed)
+    networks = [argument for folder in board.exports for argument in ("--allow-network", f"huggingface:{folder}")]
+    noisybench(work, "leaderboard", "verify", submission, *board.places, *networks, *signed)
     tables = options.output.resolve() / "measured"
     noisybench(work, "leaderboard", "summarize", submission, "--trusted-keys", public_key, "-o", tables)
+
+
+def time_limit(deadline: float | None) -> list[str]:
+    """Return the option of a command that ends at a deadline of `time.monotonic`."""
+    return [] if deadline is None else ["--time-limit", f"{max(1, int(deadline - time.monotonic()))}s"]
 
 
 def noisybench(work: Path, *arguments: str | Path) -> None:

@@ -53,13 +53,15 @@ Seeds = Annotated[list[Seed], pydantic.AfterValidator(_check_distinct)]
 
 
 class Setting(pydantic.BaseModel):
-    """One item of `settings`: task, dataset and noise, of which the missing ones come from the base."""
+    """One item of `settings`: task, dataset and noise, of which the missing ones come from the base, and its own stacks."""
 
     model_config = strict_config()
 
     task: Annotated[Any, KEEP_TEXT] = None
     dataset: Annotated[Any, KEEP_TEXT] = None
     noise: Annotated[Any, KEEP_TEXT] = None
+    stacks: Annotated[list[Any] | None, KEEP_TEXT] = pydantic.Field(None, min_length=1)
+    """Stacks of this setting, for a task that not all stacks of the suite support; those of an override come first."""
 
 
 class Figure(pydantic.BaseModel):
@@ -150,22 +152,24 @@ def read_suite(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:
             base = override(base, change.path, change.value(base, reason))
         elif change.path == (axis,):
             values = change.values(base)
+            if axis == "stacks" and isinstance(raw.get("settings"), list):
+                raw["settings"] = [without_stacks(item) for item in raw["settings"]]
             # `seeds=0,1` and `seeds=[0,1]` have the same meaning.
             raw[axis] = values if len(values) > 1 else values[0]
         else:
             raise UserError(_ignored(change, axis))
     suite = _check(raw, name)
-    axes: list[Sequence[Any]] = [
-        [base.get("seed", 0)] if suite.seeds is None else suite.seeds,
-        with_noise_seeds(
-            ({"noise": base.get("noise", "clean"), **setting} for setting in _settings(suite, base)),
-            suite.noise_seeds or [],
-        ),
-        [base.get("mitigations")] if suite.stacks is None else suite.stacks,
-    ]
+    seeds = [base.get("seed", 0)] if suite.seeds is None else suite.seeds
+    settings = with_noise_seeds(
+        ({"noise": base.get("noise", "clean"), **setting} for setting in _settings(suite, base)),
+        suite.noise_seeds or [],
+    )
+    stacks = [base.get("mitigations")] if suite.stacks is None else suite.stacks
     with snapshot():  # all runs of one command see the same data
         specs = _resolve_all(
-            {**base, "seed": seed, **setting, "mitigations": stack} for seed, setting, stack in itertools.product(*axes)
+            {**base, "seed": seed, **without_stacks(setting), "mitigations": stack}
+            for seed, setting in itertools.product(seeds, settings)
+            for stack in setting.get("stacks", stacks)
         )
     # A path is named by its file, as the figures and searches of a suite are.
     return [dataclasses.replace(spec, suite=Path(name).stem) for spec in unique_specs(specs)]
@@ -179,6 +183,18 @@ def without_nulls(raw: dict[str, Any]) -> dict[str, Any]:
         {'seeds': [0]}
     """
     return {key: value for key, value in raw.items() if not is_null(value)}
+
+
+def without_stacks(setting: Any) -> Any:
+    """Return a setting without its own stacks; anything but a mapping stays, and is refused later.
+
+    Example:
+        >>> without_stacks({"noise": "clean", "stacks": ["elr"]})
+        {'noise': 'clean'}
+    """
+    return (
+        {key: value for key, value in setting.items() if key != "stacks"} if isinstance(setting, Mapping) else setting
+    )
 
 
 def _check(raw: dict[str, Any], name: str) -> Suite:

@@ -183,6 +183,17 @@ def test_settings_pair_datasets_with_noise() -> None:
     assert [spec.seed for spec in specs] == [0] * 6 + [1] * 6, "seeds outermost, so that settings fill evenly"
 
 
+@pytest.mark.fast
+def test_a_setting_has_stacks_of_its_own_unless_an_override_gives_them() -> None:
+    Path("settings.yaml").write_text(
+        "base: {recipe: digits}\nsettings:\n  - {noise: clean}\n  - {noise: pair_flip, stacks: [gce]}\nstacks: [elr, mixup]\n"
+    )
+    stacks = {(spec.noise.name, spec.stack) for spec in read_suite("settings.yaml")}
+    assert stacks == {("clean", "elr"), ("clean", "mixup"), ("pair_flip", "gce")}
+    overridden = {(spec.noise.name, spec.stack) for spec in read_suite("settings.yaml", ["stacks=[sce]"])}
+    assert overridden == {("clean", "sce"), ("pair_flip", "sce")}
+
+
 def test_what_is_not_given_leaves_no_trace_in_the_identity() -> None:
     plain = resolve({"dataset": "digits", "noise": "web"})
     given = resolve({"dataset": {"name": "digits", "ood_classes": None}, "noise": {"name": "web", "path": None}})

@@ -118,7 +118,7 @@ def test_pipes_devices_and_folders_are_refused_without_waiting(workspace: Path) 
         ("stacks: {a: 1}", "expected a name, or a mapping with `name`"),
         ("stacks: [[[3]]]", "unknown mitigation `3`"),
         ("noise: 5", "unknown noise model `5`"),
-        ("settings: 3", "settings.0: expected a mapping of task, dataset, noise, but got 3"),
+        ("settings: 3", "settings.0: expected a mapping of task, dataset, noise, stacks, but got 3"),
         ("description: [a]", "description: expected text"),
         ("seeds: [1.5]", "seeds.0: expected an integer, but got 1.5"),
         ("seeds: [-1]", "seeds.0: input should be greater than or equal to 0, but got -1"),
