@@ -43,10 +43,13 @@ def options(workspace: Path, empty_database: Path) -> list[str]:
     (workspace / "work").mkdir()
     copy_database(empty_database, workspace / "work" / "mlflow.db")
     (workspace / "work" / "tiny.yaml").write_text(SUITE)
+    (workspace / "work" / "decoder").mkdir()
+    (workspace / "work" / "decoder" / "model.safetensors").touch()
     key = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     (workspace / "private.pem").write_bytes(key)
     boards = {
-        "tiny": {"suite": "tiny.yaml", "claim": "A tiny suite."},
+        # The model is there, so that it is not trained again.
+        "tiny": {"suite": "tiny.yaml", "claim": "A tiny suite.", "exports": {"decoder": "absent_recipe"}},
         "photographs": {"suite": "tiny.yaml", "claim": "Others.", "needs": ["photographs.npz"]},
     }
     (workspace / "boards.yaml").write_text(yaml.safe_dump(boards, sort_keys=False))
@@ -70,6 +73,11 @@ def test_boards_that_cannot_be_measured_are_refused(
         SystemExit, match=r"photographs: .*work has no photographs.npz; see `noisybench describe tiny.yaml`"
     ):
         tool.main(["photographs", *options])
+    Path("work/decoder/model.safetensors").unlink()
+    with pytest.raises(SystemExit) as refused:
+        tool.main(["tiny", *options])
+    assert refused.value.code == 2
+    assert "unknown recipe `absent_recipe`" in capfd.readouterr().err
     with pytest.raises(SystemExit) as ended:
         tool.main(["tiny", "--time-limit", "soon", *options])
     assert ended.value.code == 2

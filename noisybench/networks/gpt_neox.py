@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from noisybench.data.traces.document_format import ANSWER, QUESTION
 from noisybench.errors import UserError
 from noisybench.networks.decoder import NUM_HEADS, parse_size
 from noisybench.networks.huggingface import LanguageModel, import_transformers
@@ -13,12 +14,18 @@ from noisybench.networks.huggingface import LanguageModel, import_transformers
 EXAMPLE = "16x1"
 CHARACTERS = "\n" + "".join(map(chr, range(32, 127)))
 """Characters with a token each: the printable ones of ASCII, and the line break."""
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{% if message['role'] == 'user' %}"
+    + f"{QUESTION}{{{{ message['content'] }}}}{ANSWER}"
+    + "{% else %}{{ message['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
+)
+"""Questions of a user and answers as in the documents of `trace_documents`."""
 END, UNKNOWN = "<|endoftext|>", "<|unknown|>"
 """Token that ends a text, and token of every other character."""
 
 
 def character_tokenizer() -> Any:
-    """Return a tokenizer of transformers with one token per printable ASCII character and line break.
+    """Return a tokenizer of transformers with one token per printable ASCII character and line break, and a chat template.
 
     Example:
         >>> tokenizer = character_tokenizer()
@@ -34,7 +41,11 @@ def character_tokenizer() -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     tokenizer.decoder = decoders.Fuse()
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token=END, unk_token=UNKNOWN, clean_up_tokenization_spaces=False
+        tokenizer_object=tokenizer,
+        eos_token=END,
+        unk_token=UNKNOWN,
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
     )
 
 

@@ -10,7 +10,7 @@ import torch
 
 from noisybench.data.dataset import Dataset
 from noisybench.data.traces.builtin_programs import Add, Sub
-from noisybench.data.traces.document_format import DocumentTraceFormat
+from noisybench.data.traces.document_format import DocumentTraceFormat, few_shot_text
 from noisybench.data.traces.recorder import TraceRecorder
 from noisybench.errors import UserError
 from noisybench.networks import build_network
@@ -79,6 +79,9 @@ def test_a_tokenizer_of_characters_keeps_every_character_of_a_document() -> None
     ids = tokenizer(PROMPT + RESPONSE, add_special_tokens=False)["input_ids"]
     assert (len(ids), tokenizer.decode(ids)) == (len(PROMPT + RESPONSE), PROMPT + RESPONSE)
     assert (network.context_length, network.is_pretrained, network.vocabulary_size) == (64, False, 98)
+    turns = [{"role": "user", "content": "47+05:"}, {"role": "assistant", "content": "7+5+0=12;4+0+1=05#052"}]
+    written = tokenizer.apply_chat_template(turns, tokenize=False)
+    assert written == few_shot_text([("47+05:", "7+5+0=12;4+0+1=05#052")]).rstrip() + tokenizer.eos_token
     with pytest.raises(UserError, match=r"multiple of 8, .* got gpt_neox:12x1"):
         build_network("gpt_neox:12x1", 1, 1)
 
