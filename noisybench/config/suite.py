@@ -53,7 +53,7 @@ Seeds = Annotated[list[Seed], pydantic.AfterValidator(_check_distinct)]
 
 
 class Setting(pydantic.BaseModel):
-    """One item of `settings`: task, dataset and noise, of which the missing ones come from the base, and its own stacks."""
+    """One item of `settings`: task, dataset and noise, by default those of the base, and stacks instead of those of the suite."""
 
     model_config = strict_config()
 
@@ -61,7 +61,6 @@ class Setting(pydantic.BaseModel):
     dataset: Annotated[Any, KEEP_TEXT] = None
     noise: Annotated[Any, KEEP_TEXT] = None
     stacks: Annotated[list[Any] | None, KEEP_TEXT] = pydantic.Field(None, min_length=1)
-    """Stacks of this setting, for a task that not all stacks of the suite support; those of an override come first."""
 
 
 class Figure(pydantic.BaseModel):
