@@ -27,6 +27,7 @@ from noisybench.evaluation.classification import (
 from noisybench.evaluation.detectors import score_detectors
 from noisybench.records.evidence import Predictions, Samples
 from noisybench.records.schema import ProbeRow, RunRecord
+from noisybench.training.divergence import divergence_error
 from noisybench.training.evaluator import Evaluator, as_tensor
 from noisybench.training.learner import Learner
 from noisybench.training.mitigation import public_name
@@ -79,8 +80,16 @@ class ClassificationEvaluator(Evaluator):
         self._train_prediction = state["train_prediction"]
 
     def evaluate_epoch(self, task: Learner, stage: str) -> dict[str, Any]:
-        """Return accuracies, losses, memorization and detection of the current epoch."""
+        """Return accuracies, losses, memorization and detection of the current epoch.
+
+        Raises:
+            TrainingError: the predictions are not finite, although the weights are.
+        """
         train, test, labels = self.dataset.train, self.dataset.test, self.labels
+        # First, because detectors cannot rank what is not a number.
+        test_probabilities, test_prediction = _predict(task, self.test)
+        if not np.isfinite(test_probabilities).all():
+            raise divergence_error(self.prepared.stack, task.current_epoch, "the predictions became NaN")
         # What is reported of a finished run is measured on all examples.
         is_final = stage == "refine" or task.current_epoch + 1 == task.budget.epochs
         sample = None if is_final else self.sample
@@ -94,7 +103,6 @@ class ClassificationEvaluator(Evaluator):
             # The selection rule `label_wave` reads the changes; those of a sample could lead it to another epoch.
             changes = self._count_changes(prediction) if self.sample is None else None
             detectors = score_detectors(self.detectors(task), self.label_status, self.roc_curves)
-        test_probabilities, test_prediction = _predict(task, self.test)
         self._test_probabilities = test_probabilities
         # One entry per epoch, kept until the end and in every checkpoint: 2 bytes per prediction instead of 8.
         self.test_by_epoch.append(test_prediction.to(torch.int16))

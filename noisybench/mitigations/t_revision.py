@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
+from noisybench.errors import TrainingError, shorten
 from noisybench.mitigations._transition import TransitionCorrection, clean_posterior
 from noisybench.training.batch import Batch
-from noisybench.training.mitigation import Requirements
+from noisybench.training.mitigation import Requirements, public_name
 from noisybench.training.phases import Phase
 from noisybench.training.training_set import TrainingSet
 
@@ -115,13 +116,33 @@ class TRevision(TransitionCorrection):
         self._revises = task.current_epoch >= task.budget.epochs - self.revision_epochs
 
     def on_epoch_end(self, task: Learner) -> None:
-        """Keep the revised matrix, with probabilities in its rows, for the posterior of the clean classes."""
+        """Keep the revised matrix, with probabilities in its rows, for the posterior of the clean classes.
+
+        Raises:
+            TrainingError: the revision has lost the diagonal of a class, and `implausible` does not allow it.
+        """
         if not self._revises:
             return
         with torch.no_grad():
             matrix = task.heads["correction"](self.state["matrix"]).clamp_min(0)
             self.state["revised"] = matrix / matrix.sum(1, keepdim=True).clamp_min(1e-12)
+        self._check_diagonal()
         self.diagnostics["transition_diagonal"] = float(self.state["revised"].diagonal().mean())
+
+    def _check_diagonal(self) -> None:
+        """Refuse a matrix by which a class never keeps its label, unless it was such a class before the revision."""
+        is_lost = (self.state["revised"].diagonal() == 0) & (self.state["matrix"].diagonal() > 0)
+        classes = torch.nonzero(is_lost).squeeze(1).tolist()
+        if not classes:
+            return
+        names = f"class{'es' if len(classes) > 1 else ''} {shorten(', '.join(map(str, classes)), 60)}"
+        problem = f"the revised matrix has zeros on the diagonal for {names}"
+        if self.implausible == "refuse":
+            raise TrainingError(
+                f"mitigations.{public_name(self)}: {problem}; decrease revision_learning_rate, which is "
+                f"{self.revision_learning_rate:g}, or continue all the same with implausible=warn"
+            )
+        self.warnings.append(problem)
 
     def loss(self, task: Learner, batch: Batch) -> Tensor:
         """Return cross-entropy before the matrix is known, and the weighted one afterward."""

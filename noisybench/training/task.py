@@ -18,13 +18,14 @@ from torch import Tensor, nn
 
 from noisybench.config.budget import Budget
 from noisybench.config.parameters import schema_of, set_parameters
-from noisybench.errors import TrainingError, UserError
+from noisybench.errors import UserError
 from noisybench.nn.cuda_graphs import CapturedCalls
 from noisybench.nn.joint_optimizer import PhaseOptimizer
 from noisybench.training.accumulation import accumulate
 from noisybench.training.auxiliary import AuxiliaryCache, AuxiliaryRun
 from noisybench.training.batch import Batch, BatchPlan
 from noisybench.training.distributed import GradientSync
+from noisybench.training.divergence import divergence_error, has_finite_weights
 from noisybench.training.mitigation import BatchLoss
 from noisybench.training.optimizers import build_optimizer, set_schedule
 from noisybench.training.phases import PhaseRunner
@@ -271,7 +272,7 @@ class Task(TaskContract):
         """Compute the mean loss, and let mitigations end the epoch.
 
         Raises:
-            TrainingError: the loss is not finite.
+            TrainingError: the loss or the weights are not finite.
         """
         if self._gradient_sync is not None:
             self._gradient_sync.sync_state(self._loss_sum)
@@ -283,10 +284,11 @@ class Task(TaskContract):
         self.invalidate_cache()
         # Once per epoch, on the sum: one NaN or infinite step makes it NaN or infinite as well.
         if not math.isfinite(self.train_loss):
-            reasons = [reason for mitigation in self.stack.mitigations if (reason := mitigation.explain_divergence())]
-            advice = [*reasons, "decrease budget.learning_rate or set budget.warmup_epochs"]
-            raise TrainingError(
-                f"the training loss became {self.train_loss} in epoch {self.current_epoch}; {'; or '.join(advice)}"
+            raise divergence_error(self.stack, self.current_epoch, f"the training loss became {self.train_loss}")
+        # The loss of a step precedes its update, so that it says nothing about that of the last one.
+        if not has_finite_weights([self.networks, self.heads]):
+            raise divergence_error(
+                self.stack, self.current_epoch, "the weights became infinite or NaN in the last step"
             )
         self.stack.on_epoch_end(self)
         self.phases.end_epoch(self)

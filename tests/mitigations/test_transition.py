@@ -14,6 +14,7 @@ from noisybench.errors import TrainingError, UserError
 from noisybench.mitigations._transition import describe_implausible, estimate_transitions
 from noisybench.mitigations.backward_correction import BackwardCorrection
 from noisybench.mitigations.forward_correction import ForwardCorrection
+from noisybench.mitigations.t_revision import TRevision
 from noisybench.training.training_set import TrainingSet
 from tests.helpers import prepared_toy, toy_dataset, toy_labels, train_toy
 
@@ -127,14 +128,31 @@ def test_an_implausible_estimate_stops_the_run_unless_it_is_allowed(tmp_path: Pa
 def test_a_diverging_corrected_loss_is_not_blamed_on_the_learning_rate_alone(tmp_path: Path) -> None:
     budget = {"learning_rate": 1e5, "network": "mlp:16", "epochs": 6}
     message = (
-        r"the training loss became \S+ in epoch \d; the loss of backward_correction has no lower bound, and its inverse "
-        r"matrix amplifies losses up to 2 times: use forward_correction; or decrease budget.learning_rate"
+        r"the (training loss|predictions) became \S+ in epoch \d; the loss of backward_correction has no lower bound, and its "
+        r"inverse matrix amplifies losses up to 2 times: use forward_correction; or decrease budget.learning_rate"
     )
     with pytest.raises(TrainingError, match=message):
         train_toy(prepared_toy({"name": "backward_correction", "matrix": "oracle"}, budget=budget), tmp_path / "oracle")
     with pytest.raises(TrainingError, match=r"in epoch \d; decrease budget.learning_rate"):
         train_toy(prepared_toy("cross_entropy", budget={**budget, "learning_rate": 1e30}), tmp_path / "plain")
     assert BackwardCorrection().explain_divergence() == ""
+
+
+def test_a_revision_that_loses_the_diagonal_is_refused() -> None:
+    lost = {"matrix": torch.tensor([[0.8, 0.2], [0.3, 0.7]]), "revised": torch.tensor([[0.0, 1.0], [0.3, 0.7]])}
+    mitigation = TRevision(revision_learning_rate=10.0)
+    mitigation.state = lost
+    message = "t_revision: the revised matrix has zeros on the diagonal for class 0; decrease revision_learning_rate, which is 10"
+    with pytest.raises(TrainingError, match=message):
+        mitigation._check_diagonal()
+    allowed = TRevision(implausible="warn")
+    allowed.state = lost
+    allowed._check_diagonal()
+    assert allowed.warnings == ["the revised matrix has zeros on the diagonal for class 0"]
+    # A class that never kept its label before the revision has lost nothing.
+    allowed.state = {**lost, "matrix": lost["revised"]}
+    allowed._check_diagonal()
+    assert len(allowed.warnings) == 1
 
 
 class Predicting:

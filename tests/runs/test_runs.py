@@ -137,7 +137,7 @@ def test_held_out_splits_are_predicted_once_per_epoch(tmp_path: Path, monkeypatc
 
 def test_a_failing_run_is_recorded_as_failed(store: Store) -> None:
     spec = toy_spec("cross_entropy", **SMALL, budget={"learning_rate": 1e18})
-    with pytest.raises(TrainingError, match="the training loss became"):
+    with pytest.raises(TrainingError, match=r"became (nan|inf|NaN) in epoch"):
         execute(spec, store)
     (run,) = store.connection.client.search_runs([store.connection.experiment])
     assert run.info.status == "FAILED"

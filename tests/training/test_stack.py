@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,16 @@ import pytest
 import torch
 
 from noisybench.config import registry
+from noisybench.config.parameters import parameter
 from noisybench.data.privileged import PrivilegedInfo
 from noisybench.errors import TrainingError, UserError
+from noisybench.mitigations.simclr import SimCLR
+from noisybench.mitigations.sop import SOP
+from noisybench.mitigations.t_revision import TRevision
 from noisybench.runs.preparation import prepare_run
+from noisybench.training.divergence import divergence_error
+from noisybench.training.roles import StepCallback
+from noisybench.training.stack import Stack
 from tests.contracts import check_mitigation_is_honest
 from tests.helpers import comparable_rows, prepared_toy, toy_dataset, toy_labels, toy_spec, train_toy
 
@@ -107,6 +115,36 @@ def test_a_loss_that_is_not_finite_is_a_failed_run(tmp_path: Path) -> None:
         TrainingError, match=r"the training loss became (nan|inf) in epoch \d+; decrease budget\.learning_rate"
     ):
         train_toy(prepared_toy("cross_entropy", budget={"learning_rate": 1e18}), tmp_path)
+
+
+class Overflowing(StepCallback):
+    """Multiplies all weights after the last step, as a huge update would."""
+
+    factor: float = parameter(1.0, help="Factor, applied twice")
+
+    def on_step_end(self, task: Any) -> None:
+        with torch.no_grad():
+            for weight in task.networks.parameters():
+                weight.mul_(self.factor).mul_(self.factor)
+
+
+@pytest.mark.parametrize(("factor", "problem"), [(1e30, "the weights became"), (1e15, "the predictions became NaN")])
+def test_a_run_that_diverges_in_the_last_step_of_an_epoch_is_a_failed_run(
+    factor: float, problem: str, tmp_path: Path
+) -> None:
+    run = prepared_toy("elr", budget={"epochs": 1, "batch_size": 120, "network": "mlp:16-16"})
+    stack = Stack([*run.stack.mitigations, Overflowing(factor=factor)])
+    with pytest.raises(TrainingError, match=problem + r".* in epoch 0; decrease budget\.learning_rate"):
+        train_toy(replace(run, stack=stack), tmp_path)
+
+
+def test_the_advice_after_a_divergence_names_the_learning_rates_of_the_stack() -> None:
+    stack = Stack([SOP()])
+    text = str(divergence_error(stack, 2, "the training loss became inf"))
+    rates = "budget.learning_rate or mitigations.sop.lr_u=10 or mitigations.sop.lr_v=10"
+    assert text == f"the training loss became inf in epoch 2; decrease {rates} or set budget.warmup_epochs"
+    assert "revision_learning_rate=5e-07" in str(divergence_error(Stack([TRevision()]), 0, ""))
+    assert "simclr" not in str(divergence_error(Stack([SimCLR()]), 0, "")), "a rate of an auxiliary run"
 
 
 def test_streams_are_independent(tmp_path: Path) -> None:
