@@ -174,8 +174,9 @@ def example_weights(losses: Tensor, parameters: Tensor) -> Tensor:
     >>> example_weights(torch.tensor([0.1, 2.0]), torch.zeros(301))
     tensor([0.5000, 0.5000])
     """
-    slopes, offsets, outputs, bias = parameters.split([HIDDEN, HIDDEN, HIDDEN, 1])
-    return (functional.relu(losses[:, None] * slopes + offsets) @ outputs + bias).sigmoid()
+    slopes, offsets, outputs = parameters[:-1].view(3, HIDDEN)
+    scores: Tensor = functional.relu(losses[:, None] * slopes + offsets) @ outputs + parameters[-1]
+    return scores.sigmoid()
 
 
 def _trial_logits(network: nn.Module, parameters: dict[str, Tensor], batch: Batch) -> Tensor:
