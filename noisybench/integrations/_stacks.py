@@ -35,6 +35,7 @@ NOT_LOSSES: dict[str, str] = {
     "cores2_star": "trains a new network in a second phase, on two views of the examples",
     "disc": "reads a strong view of each example, and selects and corrects labels after each epoch",
     "dividemix": "trains two networks, on batches that each plans for the other",
+    "early_stopping": "returns to the weights of the best epoch after the last one; keep the best checkpoint of your loop",
     "el2n": SCORES,
     "elr_plus": "trains two networks, each with the moving average of the other",
     "ensemble": "trains several networks",

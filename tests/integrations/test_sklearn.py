@@ -23,7 +23,8 @@ from noisybench.runs.preparation import prepare_run
 from noisybench.runs.training import train
 
 REFUSED = {
-    "adele", "cdr", "clslsr", "co_teaching", "co_teaching_plus", "cores2_star", "dice_loss", "disc", "jocor", "lora",
+    "adele", "cdr", "clslsr", "co_teaching", "co_teaching_plus", "cores2_star", "dice_loss", "disc", "early_stopping",
+    "jocor", "lora",
     "lsa", "mahalanobis", "mean_teacher", "meta_weight_net", "noise_robust_dice", "noise_weighted_dice",
     "oracle_pruning", "pencil", "pes",
     "pes_semi", "pixel_confident_learning", "pls", "promix",
