@@ -179,6 +179,39 @@ def fine(*, labels: Labels, features: NDArray[np.float32]) -> DetectorResult:
     return DetectorResult(-alignments, flagged)
 
 
+def data_oob(*, labels: Labels, features: NDArray[np.float32], trees: int = 100, seed: int = 1) -> DetectorResult:
+    """Return the fraction of the trees trained without an example that predict another label; flag a majority.
+
+    Each tree is fully grown on a bootstrap sample of all examples (Data-OOB, Kwon and Zou 2023, with 800 trees). An example
+    that all samples contain, which few trees may cause, has the mean score of the others.
+
+    Example:
+        >>> points = np.arange(12, dtype=np.float32)[:, None] + np.repeat([0, 90], 6)[:, None].astype(np.float32)
+        >>> int(data_oob(labels=np.array([0, 0, 0, 1, 0, 0, 1, 1, 1, 1, 1, 1]), features=points).scores.argmax())
+        3
+    """
+    from sklearn.ensemble import BaggingClassifier
+    from sklearn.tree import DecisionTreeClassifier
+
+    # Samples are drawn by position; in the order of their values, each example has the same score wherever it is.
+    order = np.lexsort((labels, *features.T))
+    points, classes = features[order], labels[order]
+    bagging = BaggingClassifier(DecisionTreeClassifier(), n_estimators=trees, random_state=seed).fit(points, classes)
+    errors, counts = np.zeros(len(labels)), np.zeros(len(labels))
+    for tree, sample in zip(bagging.estimators_, bagging.estimators_samples_, strict=True):
+        left_out = np.flatnonzero(np.bincount(sample, minlength=len(labels)) == 0)
+        if len(left_out):
+            predicted = bagging.classes_[tree.predict(points[left_out]).astype(np.int64)]
+            errors[left_out] += predicted != classes[left_out]
+            counts[left_out] += 1
+    known = counts > 0
+    fractions = np.full(len(labels), errors[known].sum() / max(counts[known].sum(), 1))
+    fractions[known] = errors[known] / counts[known]
+    scores = np.empty(len(labels))
+    scores[order] = fractions
+    return DetectorResult(scores, scores > 0.5)
+
+
 def two_cluster_threshold(values: Floats) -> float:
     """Return the number between the two clusters of (N,) values that are nearest to their means; -inf if all are equal.
 
@@ -292,8 +325,8 @@ def tracin(*, labels: Labels, features: NDArray[np.float32], pred_probs: Floats)
 DETECTORS: dict[str, Callable[..., DetectorResult]] = {
     function.__name__: function
     for function in (
-        aum, confident_joint, el2n, entropy, fine, forgetting, mahalanobis, margin, neighbors, posterior, self_confidence,
-        self_influence, small_loss, tracin, trust,
+        aum, confident_joint, data_oob, el2n, entropy, fine, forgetting, mahalanobis, margin, neighbors, posterior,
+        self_confidence, self_influence, small_loss, tracin, trust,
     )
 }  # fmt: skip
 """Detectors by name."""

@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.ensemble import BaggingClassifier
+from sklearn.tree import DecisionTreeClassifier
 
-from noisybench.audit.detectors import fine, tracin, two_cluster_threshold
+from noisybench.audit.detectors import data_oob, fine, tracin, two_cluster_threshold
 from tests.golden.vectors import load_golden
 
 
@@ -40,6 +42,22 @@ def test_influences_of_tracin_are_squared_gradients_of_the_last_layer() -> None:
     found = tracin(labels=labels.numpy(), features=points.numpy(), pred_probs=torch.stack(predictions).double().numpy())
     np.testing.assert_allclose(found.scores, influences, rtol=1e-5)
     assert found.flagged is None
+
+
+def test_scores_of_data_oob_are_out_of_bag_errors_of_a_library() -> None:
+    rng = np.random.default_rng(0)
+    points, labels = rng.normal(size=(60, 3)).astype(np.float32), np.arange(60) % 3 * 2
+    order = np.lexsort((labels, *points.T))
+    bagging = BaggingClassifier(DecisionTreeClassifier(), n_estimators=50, oob_score=True, random_state=3)
+    bagging.fit(points[order], labels[order])
+    expected = np.zeros(60)
+    expected[order] = 1 - bagging.oob_decision_function_[np.arange(60), labels[order] // 2]
+    found = data_oob(labels=labels, features=points, trees=50, seed=3)
+    np.testing.assert_allclose(found.scores, expected, atol=1e-12)
+    few = data_oob(labels=labels, features=points, trees=1).scores
+    assert set(np.unique(few)) - {0.0, 1.0} == {few[(few > 0) & (few < 1)][0]}, (
+        "examples in all samples share one score"
+    )
 
 
 @given(st.lists(st.integers(0, 50), min_size=2, max_size=9))
