@@ -79,7 +79,9 @@ class HintingCommand(TyperCommand):
             if not isinstance(option, str) or option in known or not takes_overrides:
                 raise
             hint = override_for(option, _value_of(option, given), str(self.name))
-            if hint is None or (getattr(error, "possibilities", None) and "=VALUE" in hint):
+            options = [name.lstrip("-") for name in getattr(error, "possibilities", None) or ()]
+            # Without a value, a similar option may be meant, unless an override is at least as similar.
+            if hint is None or ("=VALUE" in hint and _resembles_option(option, hint, options)):
                 raise
             raise UserError(
                 f"`noisybench {ctx.info_name}` has no option {option}; settings are overrides without dashes: {hint}"
@@ -94,3 +96,14 @@ def _value_of(option: str, arguments: Sequence[str]) -> str:
             following = arguments[index + 1] if index + 1 < len(arguments) else ""
             return value or ("" if following.startswith("-") or "=" in following else following)
     return ""
+
+
+def _resembles_option(given: str, hint: str, options: Sequence[str]) -> bool:
+    """Return whether an unknown option is more like other options than like the override of a hint."""
+    name = given.lstrip("-").replace("-", "_").lower()
+    field = hint.partition("=")[0].rpartition(".")[2]
+
+    def similarity(other: str) -> float:
+        return difflib.SequenceMatcher(None, name, other.replace("-", "_")).ratio()
+
+    return max(map(similarity, options), default=0.0) > similarity(field)

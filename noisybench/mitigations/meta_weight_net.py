@@ -31,10 +31,12 @@ BETAS = (0.9, 0.999)
 class MetaWeightNet(LossFunction):
     """Weight each example by a function of its loss that is learned on clean examples (Meta-Weight-Net).
 
-    In each step, a trial step of the network under the present weights is scored on a batch of clean examples; the gradient
-    of that score, through the trial step, trains the weighting network with Adam, and its new weights weight the real step
-    (Shu et al. 2019). The clean labels are those of `clean_examples` examples of the validation split: privileged
-    information. A step takes about three times as long as one of cross-entropy.
+    A small network, trained on clean labels through a trial step of the main network, maps losses to weights (Shu et al. 2019).
+
+    In each step, a trial step of the main network under the present weights is scored on a batch of clean examples. The
+    gradient of that score, through the trial step, trains the weighting network with Adam, and its new weights weight the real
+    step: one more step, and a gradient of second order, beside those of cross-entropy. The clean labels are those of
+    `clean_examples` examples of the validation split, which is privileged information.
     """
 
     fidelity = Fidelity(

@@ -161,7 +161,7 @@ def group_by_length(order: Tensor, lengths: Tensor, batch_size: int, stream: Str
     Example:
         >>> lengths = torch.tensor([9, 1, 8, 2, 7, 3])
         >>> group_by_length(torch.arange(6), lengths, batch_size=2, stream=Stream("doc")).view(3, 2).sort(1)[0].tolist()
-        [[1, 3], [4, 5], [0, 2]]
+        [[4, 5], [1, 3], [0, 2]]
     """
     count = len(order) // batch_size * batch_size
     pools = torch.split(order[:count], POOL_BATCHES * batch_size)

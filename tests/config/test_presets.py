@@ -36,6 +36,7 @@ WITHOUT_PRESETS = {
     "knn": "published for features that were learned without labels",
     "spectral_truncation": "its paper is not public",
     "trace_filter": "it has no paper",
+    "early_stopping": "it has no settings",
     **dict.fromkeys(("clslsr", "mean_teacher", "trinet"), "published for networks and data that are not here"),
     "pixel_confident_learning": "published for networks and data that are not here",
 }

@@ -279,7 +279,8 @@ def edited(checkout: SourceTree, wheel: dict[str, list[Path]], edits: dict[str, 
 
 
 def flip_a_sign(text: str) -> str:
-    return re.sub(r"(return|=) (.*?) ([-+*]) ", lambda found: found[0].replace(found[3], "//"), text, count=1)
+    flipped = re.sub(r"(return|=) (.*?) ([-+*]) ", lambda found: found[0].replace(found[3], "//"), text, count=1)
+    return flipped if flipped != text else text.replace(" if not ", " if ", 1)
 
 
 def append(text: str) -> str:
