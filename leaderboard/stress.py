@@ -167,6 +167,8 @@ def stress_point(setting: Setting) -> StressPoint | None:
 def stress_tables(points: Iterable[StressPoint], rule: str) -> list[StressTable]:
     """Return one table of stress cards for each noise model with at least two different rates, clean labels included.
 
+    Those with more rates come first.
+
     Args:
         points: settings.
         rule: selection rule, one of `verdict.RANKING_RULES`.
@@ -188,7 +190,7 @@ def stress_tables(points: Iterable[StressPoint], rule: str) -> list[StressTable]
             table = _table([*clean, *(point for point in group if point.noise == noise)], noise, rule)
             if table is not None:
                 tables.append(table)
-    return sorted(tables, key=lambda table: table.title)
+    return sorted(tables, key=lambda table: (-len(table.rates), table.title))
 
 
 def _table(points: Sequence[StressPoint], noise: str, rule: str) -> StressTable | None:

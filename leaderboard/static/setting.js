@@ -24,6 +24,12 @@ function hintOf(row, column) {
   if (column.name === "published") return [...new Set(row.published.map(result => result[5]))].join("\n");
   return !column.text && Array.isArray(row[column.name]) ? interval(row[column.name]) : "";
 }
+// Several published results are listed below the row, since their full text would be much higher than all other cells.
+function cellOf(row, column) {
+  if (column.name !== "published" || row.published.length < 2) return column.show(row);
+  const values = row.published.map(result => result[0]);
+  return `${values.length} results, ${Math.min(...values)} to ${Math.max(...values)}`;
+}
 const isEmpty = cell => ["", "–", "local"].includes(cell);
 
 function passesFilters(row) {
@@ -85,7 +91,7 @@ function drawTable() {
     for (const column of shown) {
       if (column.title === "stack") { drawStack(tr, row, shown.length); continue; }
       const kind = (column.text ? "text " : "") + (column.title === "published" ? "wrap " : "") + (column.title === "oracle" ? "oracle" : "") + (row.best.includes(column.name) ? "best" : "");
-      const td = element("td", tr, column.show(row), { class: kind });
+      const td = element("td", tr, cellOf(row, column), { class: kind });
       const hint = column.hint(row);
       if (hint) td.title = hint;
       if (column.name === state.rule) drawBar(td, row, rows);
@@ -122,6 +128,10 @@ function runsOf(row, width) {
   if (shortName(row.stack) !== row.stack) element("code", about, row.stack);
   linkCards(about, row.stack);
   for (const warning of row.warnings) prose(element("div", list, "", { class: "warning" }), warning);
+  for (const [value, deviation, protocol, architecture, method, source] of row.published) {
+    const spread = deviation === null ? "" : ` ± ${deviation}`;
+    element("div", list, `published: ${method} ${value}${spread} ${protocol}, ${architecture} (${source})`, { class: "note" });
+  }
   for (const [seed, run, last, last10, noisyVal, labelWave, oracle, code, origin] of row.runs) {
     const item = element("div", list);
     const scores = [["last", last], ["last10", last10], ["noisy_val", noisyVal], ["label_wave", labelWave], ["oracle", oracle]].filter(([, value]) => value !== null);

@@ -127,6 +127,17 @@ def test_facets_leave_the_settings_that_have_their_values(browser: Browser, ship
         expect(page.locator("#settings option"), "the filter holds in all views").to_have_count(2)
 
 
+def test_many_published_results_are_listed_below_their_row(browser: Browser, shipped_site: str) -> None:
+    with watched(browser) as page:
+        page.goto(f"{shipped_site}#view=boards")
+        page.locator("#settings").select_option(label="cifar10 · human")
+        row = page.locator("#body tr.row", has_text="elr")
+        expect(row.locator("td.wrap")).to_have_text(re.compile(r"^\d+ results, [\d.]+ to [\d.]+$"))
+        count = int(row.locator("td.wrap").inner_text().split()[0])
+        row.get_by_title("Show its runs").click()
+        expect(page.locator("tr.runs").get_by_text("published: ")).to_have_count(count)
+
+
 def test_every_choice_is_in_the_address(browser: Browser, site: str) -> None:
     with watched(browser) as page:
         page.goto(site + "#view=boards")

@@ -280,5 +280,5 @@ def test_an_epoch_turns_scores_into_probabilities_once_per_split(
     monkeypatch.setattr(Stack, "combine", combine)
     run = prepared_toy("cross_entropy", budget={"epochs": 2, "network": "mlp:8"})
     train_toy(run, tmp_path)
-    splits = (run.dataset.train, run.dataset.test, run.dataset.validation)
+    splits = (run.dataset.test, run.dataset.train, run.dataset.validation)
     assert sizes == [len(split) for split in splits if len(split)] * 2
