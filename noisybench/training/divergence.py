@@ -47,7 +47,9 @@ def _learning_rates(mitigation: Mitigation) -> list[str]:
 
 
 def has_finite_weights(modules: Iterable[nn.Module]) -> bool:
-    """Return True if all weights and statistics of modules are finite; the device is waited for once.
+    """Return True if all weights and batch statistics of modules are finite; the device is waited for once.
+
+    Other buffers are constants, such as the mask of an attention, which may be infinite.
 
     Example:
         >>> has_finite_weights([nn.BatchNorm1d(2)])
@@ -56,7 +58,7 @@ def has_finite_weights(modules: Iterable[nn.Module]) -> bool:
     checks: list[Tensor] = [
         tensor.isfinite().all()
         for module in modules
-        for tensor in module.state_dict().values()
-        if tensor.is_floating_point()
+        for name, tensor in [*module.named_parameters(), *module.named_buffers()]
+        if tensor.is_floating_point() and (isinstance(tensor, nn.Parameter) or "running_" in name)
     ]
     return not checks or bool(torch.stack(checks).all())

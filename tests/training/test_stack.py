@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from noisybench.config import registry
 from noisybench.config.parameters import parameter
@@ -18,7 +19,7 @@ from noisybench.mitigations.simclr import SimCLR
 from noisybench.mitigations.sop import SOP
 from noisybench.mitigations.t_revision import TRevision
 from noisybench.runs.preparation import prepare_run
-from noisybench.training.divergence import divergence_error
+from noisybench.training.divergence import divergence_error, has_finite_weights
 from noisybench.training.roles import StepCallback
 from noisybench.training.stack import Stack
 from tests.contracts import check_mitigation_is_honest
@@ -145,6 +146,17 @@ def test_the_advice_after_a_divergence_names_the_learning_rates_of_the_stack() -
     assert text == f"the training loss became inf in epoch 2; decrease {rates} or set budget.warmup_epochs"
     assert "revision_learning_rate=5e-07" in str(divergence_error(Stack([TRevision()]), 0, ""))
     assert "simclr" not in str(divergence_error(Stack([SimCLR()]), 0, "")), "a rate of an auxiliary run"
+
+
+def test_weights_and_batch_statistics_are_finite_but_a_mask_need_not_be() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    network.register_buffer("mask", torch.full((2, 2), -torch.inf).triu(1))
+    assert has_finite_weights([network])
+    network[1].running_var[0] = torch.inf
+    assert not has_finite_weights([network])
+    network[1].running_var[0] = 1
+    network[0].weight.data[0, 0] = torch.nan
+    assert not has_finite_weights([network])
 
 
 def test_streams_are_independent(tmp_path: Path) -> None:
