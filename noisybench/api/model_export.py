@@ -65,6 +65,27 @@ class DeployedNetwork(nn.Module):
         return self._stack.combine(scores)
 
 
+def check_export_file(path: Path) -> None:
+    """Check, before any work, that a model can be exported to a file.
+
+    Raises:
+        UserError: the suffix is none of `SUFFIXES`, a package is missing, or the file cannot be written.
+
+    Example:
+        >>> check_export_file(Path("model.bin"))
+        Traceback (most recent call last):
+        noisybench.errors.UserError: export: `model.bin` must end in .onnx (ONNX) or .pt2 (torch.export)
+    """
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"export: `{path}` must end in .onnx (ONNX) or .pt2 (torch.export)")
+    missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
+    if path.suffix == ".onnx" and missing:
+        raise UserError(
+            f"export: {' and '.join(missing)} not installed; run `python -m pip install 'noisybench[onnx]'`"
+        )
+    check_output_file(path, SUFFIXES)
+
+
 def export_model(task: Task, description: ModelDescription, path: Path) -> Path:
     """Write a model as ONNX or as a program of `torch.export`, and return the file.
 
@@ -78,14 +99,7 @@ def export_model(task: Task, description: ModelDescription, path: Path) -> Path:
     """
     if description.outputs == "texts":
         raise UserError("export: the model writes texts token by token; use save_pretrained for language models")
-    if path.suffix not in SUFFIXES:
-        raise UserError(f"export: `{path}` must end in .onnx (ONNX) or .pt2 (torch.export)")
-    missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
-    if path.suffix == ".onnx" and missing:
-        raise UserError(
-            f"export: {' and '.join(missing)} not installed; run `python -m pip install 'noisybench[onnx]'`"
-        )
-    check_output_file(path, SUFFIXES)
+    check_export_file(path)
     size = description.target_shape or None
     buffers: Any = task
     # A copy, whose weights need no gradients and do not change with those of the model.

@@ -73,20 +73,32 @@ def run(
 
 
 def _check_export(path: Path, specs: Sequence[RunSpec]) -> None:
-    """Refuse the export of several models, or to a place in use.
+    """Refuse the export of several models, of a model in the format of another kind, or to a place in use.
 
     Raises:
-        UserError: there are several runs, or the file or folder cannot be written or has content.
+        UserError: there are several runs, the task has models of the other kind, or the file or folder cannot be written.
     """
+    from noisybench.api.model_export import check_export_file
+    from noisybench.config.registry import get_entry
     from noisybench.errors import UserError
     from noisybench.utils.places import check_output_folder
 
     if len(specs) != 1:
         raise UserError(f"--export: writes one model, but there are {len(specs)} runs; choose one of them by overrides")
+    task = specs[0].task.name
+    writes_texts = "chain_of_thought" in (task, get_entry("tasks", task).load_class().compatible_with)
+    if path.suffix and writes_texts:
+        raise UserError(
+            f"--export: models of the task {task} write texts; name a new folder, without a suffix, not `{path}`"
+        )
     if path.suffix:
-        check_output_file(path)
-    else:
+        check_export_file(path)
+    elif writes_texts:
         check_output_folder(path)
+    else:
+        raise UserError(
+            f"--export: models of the task {task} are exported to a .onnx or .pt2 file, not to a folder `{path}`"
+        )
 
 
 def _export(path: Path, spec: RunSpec) -> None:
