@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
@@ -142,7 +143,8 @@ class MetaWeightNet(LossFunction):
         # Once per epoch, as in the authors' code; with a warm-up it rises from almost zero.
         step_size = learning_rate_at(task.budget, task.current_epoch)
         own = self.state["weights"].detach().requires_grad_()
-        with torch.enable_grad():
+        # Fused kernels of attention have no gradient of second order.
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             losses = cross_entropy(_trial_logits(network, parameters, batch), batch)
             objective = (example_weights(losses.detach().float(), own) * losses).mean()
             gradients = torch.autograd.grad(

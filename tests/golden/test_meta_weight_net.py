@@ -7,11 +7,12 @@ from typing import Any, cast
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from noisybench.config.budget import Budget
 from noisybench.data.privileged import PrivilegedInfo
 from noisybench.mitigations.meta_weight_net import MetaWeightNet
+from noisybench.networks.decoder import Decoder
 from noisybench.training.batch import Batch
 from noisybench.training.training_set import TrainingSet
 from tests.golden.generators.meta_weight_net import BATCH, CLASSES, CLEAN, FEATURES, RATE, STEPS, WEIGHT_RATE
@@ -62,3 +63,24 @@ def test_clean_labels_are_read_for_few_examples_and_refused_where_they_are_unkno
     unknown = PrivilegedInfo({"clean_validation_labels": torch.full((7,), -2)}, ["clean_validation_labels"])
     mitigation.privileged = unknown
     assert "clean labels of the 7 validation examples are unknown" in mitigation.check_data(data, nn.Identity(), 0)[0]
+
+
+def test_the_gradient_goes_through_attention_which_has_fused_kernels_of_first_order_only() -> None:
+    mitigation, network = MetaWeightNet(), Decoder(CLASSES, width=8, num_layers=1, context_length=4)
+    classifier = nn.Sequential(network, LastScores())
+    data = TrainingSet(torch.randint(CLASSES, (6, 4)), torch.zeros(6).long(), CLASSES)
+    task: Any = SimpleNamespace(networks=[classifier], active_network=0, seed=0, current_epoch=0, budget=Budget())
+    mitigation.privileged = PrivilegedInfo({"clean_validation_labels": data.targets}, ["clean_validation_labels"])
+    mitigation.prepare(task, data)
+    batch = Batch({"weak": data.inputs}, data.targets, torch.arange(6), CLASSES)
+    gradient = mitigation._meta_gradient(task, batch, batch)
+    assert gradient.isfinite().all()
+    assert gradient.abs().max() > 0
+
+
+class LastScores(nn.Module):
+    """Scores after the last token."""
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """Return (B, V) of (B, L, V) scores."""
+        return scores[:, -1]
