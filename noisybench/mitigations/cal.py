@@ -118,7 +118,10 @@ class CAL(LossFunction, DetectorProvider):
         self.state["loss_count"] = torch.zeros_like(self.state["loss_count"])
         if task.current_epoch == self.sieve_epochs:
             labels, observed, classes = self.state["labels"], task.training_set.targets, task.training_set.num_classes
-            pairs = torch.bincount(labels * classes + observed, minlength=classes**2).view(classes, classes).float()
+            weights = task.sampler.weights
+            # Another mitigation may leave out examples for the whole run, whose labels are not corrected.
+            kept = torch.ones_like(labels, dtype=torch.bool) if weights is None else weights > 0
+            pairs = (labels * classes + observed)[kept].bincount(minlength=classes**2).view(classes, classes).float()
             by_class = pairs.sum(1)
             self.state["shares"] = by_class / by_class.sum()
             self.state["transition"] = pairs / by_class.clamp_min(1)[:, None]

@@ -25,7 +25,9 @@ def test_both_phases_are_the_authors() -> None:
     mitigation = CAL(sieve_epochs=EPOCHS, warmup_epochs=start, ramp_epochs=end - start)
     data = TrainingSet(inputs, labels, CLASSES)
     weights: Tensor = torch.empty(0)
-    task: Any = SimpleNamespace(logits=lambda batch: batch @ weights.T, training_set=data)
+    task: Any = SimpleNamespace(
+        logits=lambda batch: batch @ weights.T, training_set=data, sampler=SimpleNamespace(weights=None)
+    )
     mitigation.prepare(task, data)
     for task.current_epoch in range(2 * EPOCHS):
         phase, epoch = divmod(task.current_epoch, EPOCHS)
@@ -51,3 +53,15 @@ def test_both_phases_are_the_authors() -> None:
     assert int(is_noisy.sum()) == 4
     found, expected = mitigation.state["mean_loss"][is_noisy], golden.tensor("mean_loss")[is_noisy]
     torch.testing.assert_close(found, expected, rtol=0, atol=5e-6)
+
+
+def test_the_transition_is_counted_without_examples_that_another_mitigation_leaves_out() -> None:
+    mitigation, data = CAL(sieve_epochs=1), TrainingSet(torch.zeros(4, 1), torch.tensor([0, 1, 1, 1]), 2)
+    task: Any = SimpleNamespace(
+        training_set=data, current_epoch=1, sampler=SimpleNamespace(weights=torch.tensor([2.0, 2.0, 0.0, 0.0]))
+    )
+    mitigation.prepare(task, data)
+    mitigation.state["labels"] = torch.tensor([0, 0, 1, 1])
+    mitigation.on_epoch_start(task)
+    assert mitigation.state["transition"].tolist() == [[0.5, 0.5], [0.0, 0.0]]
+    assert mitigation.state["shares"].tolist() == [1, 0]
