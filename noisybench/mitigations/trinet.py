@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -12,7 +11,6 @@ from torch import Tensor
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.mitigations._small_loss import PeerSelection, small_loss_weights
 from noisybench.training.batch import Batch, cross_entropy
-from noisybench.training.mitigation import Requirements
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
@@ -62,11 +60,6 @@ class TriNet(PeerSelection):
     )
 
     num_networks: ClassVar[int] = 3
-
-    @property
-    def requirements(self) -> Requirements:
-        """Three networks, and counts that are summed in data-parallel training."""
-        return replace(super().requirements, distributed_state={"counts": "sum"})
 
     @classmethod
     def test_cases(cls) -> tuple[dict[str, Any], ...]:

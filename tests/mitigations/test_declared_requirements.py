@@ -75,7 +75,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "freezes_layers": {"pes": True, "pes_semi": True},
     "replaces_classifier": dict.fromkeys(("knn", "mahalanobis", "spectral_truncation"), True),
     "distributed_state": {
-        "adele": {"counts": "sum"}, "trinet": {"counts": "sum"}, "elr": {"targets": "gather"},
+        "adele": {"counts": "sum"}, "elr": {"targets": "gather"},
         "bootstrapping": {}, "cdr": {}, "cross_entropy": {}, "gce": {}, "gls": {}, "label_smoothing": {}, "sce": {}, "sop": {},
         "lora": {}, "pencil": {}, "volminnet": {},
     },
