@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import re
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -20,6 +21,9 @@ from noisybench.config.yaml_files import builtin_configs, load_config
 from noisybench.evaluation.catalog import METRICS
 from noisybench.leaderboard.payload import SettingPayload
 
+MIN_SHARED_LENGTH = 8
+"""Fewest characters of a text that is written once for all cells that have it."""
+
 SUMMARY_FIELDS = {"noise_models": "noise", "datasets": "dataset"}
 """Field of a setting's summary that names a component of each kind."""
 
@@ -31,14 +35,15 @@ def card_section(payloads: Sequence[SettingPayload]) -> dict[str, Any]:
         payloads: settings in the order of the page.
 
     Returns:
-        Cards of mitigations, noise models, datasets and metrics, and ``parameters``, the rows that ``parameters`` of cards count
-        from 0: many cards share some. ``measured`` of a mitigation is what `measured_facts` returns, ``settings`` of the others
-        has the positions of the settings that use them.
+        Cards of mitigations, noise models, datasets and metrics; ``parameters``, the rows that ``parameters`` of cards count
+        from 0: many cards share some; and ``texts``, of which cells of tables are positions if they are numbers.
+        ``measured`` of a mitigation is what `measured_facts` returns, ``settings`` of the others has the positions of the
+        settings that use them.
 
     Example:
         >>> section = card_section([])
         >>> section["mitigations"][0]["name"], list(section)
-        ('adele', ['mitigations', 'noise_models', 'datasets', 'metrics', 'parameters'])
+        ('adele', ['mitigations', 'noise_models', 'datasets', 'metrics', 'parameters', 'texts'])
     """
     kinds = {kind: [dict(card) for card in cards] for kind, cards in _static().items()}
     for card in kinds["mitigations"]:
@@ -50,7 +55,38 @@ def card_section(payloads: Sequence[SettingPayload]) -> dict[str, Any]:
     rows: dict[tuple[str, ...], int] = {}
     for card in (card for kind in CARD_KINDS for card in kinds[kind]):
         card["parameters"] = [rows.setdefault(row, len(rows)) for row in card["parameters"]]
-    return {**kinds, "parameters": list(rows)}
+    tables = [list(map(list, rows)), *(table for kind in CARD_KINDS for card in kinds[kind] for table in _tables(card))]
+    for card in kinds["metrics"]:
+        tables += _tables(card)
+    return {**kinds, "parameters": tables[0], "texts": _shared_texts(tables)}
+
+
+def _tables(card: dict[str, Any]) -> list[list[list[Any]]]:
+    """Replace the tables of a card by copies, and return these."""
+    fidelity = card["fidelity"]
+    if fidelity is not None:
+        card["fidelity"] = fidelity = {**fidelity, "deviations": [list(row) for row in fidelity["deviations"]]}
+    for name in ("papers", "presets"):
+        if card.get(name):
+            card[name] = [list(row) for row in card[name]]
+    return [card.get("papers") or [], card.get("presets") or [], fidelity["deviations"] if fidelity else []]
+
+
+def _shared_texts(tables: Sequence[list[list[Any]]]) -> list[str]:
+    """Replace texts that several cells have by their positions in a list, and return this list.
+
+    Example:
+        >>> table = [["the same words", "other words"], ["the same words", "short"]]
+        >>> _shared_texts([table]), table
+        (['the same words'], [[0, 'other words'], [0, 'short']])
+    """
+    counts = Counter(cell for table in tables for row in table for cell in row)
+    shared = [cell for cell, count in counts.items() if count > 1 and len(cell) >= MIN_SHARED_LENGTH]
+    positions = {cell: position for position, cell in enumerate(shared)}
+    for table in tables:
+        for row in table:
+            row[:] = [positions.get(cell, cell) for cell in row]
+    return shared
 
 
 def measured_facts(name: str, payloads: Sequence[SettingPayload]) -> dict[str, Any] | None:
@@ -173,7 +209,7 @@ def _search_command(card: ComponentCard) -> str:
 def _fidelity(card: Fidelity) -> dict[str, Any]:
     return {
         "reference": card.reference,
-        "commit": card.commit,
+        "commit": card.commit[:12] if len(card.commit) == 40 else card.commit,
         "license": card.license,
         "compared": card.compared,
         "difference": card.difference,

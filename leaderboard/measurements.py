@@ -27,6 +27,9 @@ from noisybench.records.schema import RunRecord
 from noisybench.records.selection import select_by_all
 from noisybench.utils.cells import plain_cell, read_rows, text_of_cell, write_rows
 
+SHIPPED = "shipped"
+"""Name of the measurements that ship with noisybench, where the name of a suite is expected."""
+
 SIGNIFICANT_DIGITS = 7
 """Digits of the numbers in a table of measurements; more than any rank or test can depend on."""
 

@@ -31,7 +31,7 @@ from noisybench.leaderboard.nested_components import (
 )
 
 NETWORKS_FROM_CODE = frozenset({
-    "conv_dense", "decoder", "features", "features_mlp", "mlp", "preact_resnet18", "preact_resnet18_stem_bn",
+    "conv_dense", "decoder", "features", "features_mlp", "gpt_neox", "mlp", "preact_resnet18", "preact_resnet18_stem_bn",
     "resnet18_cifar_stem", "resnet34_cifar_stem", "resnet8_cifar_stem", "small_cnn", "smp", "three_block_cnn", "timm",
     "torchvision", "torchvision_segmentation", "unet",
 })  # fmt: skip

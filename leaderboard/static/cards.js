@@ -15,8 +15,23 @@ function linkCards(parent, stack) {
   }
 }
 
+// Texts that several cells have are written once.
+function withTexts(rows, texts) {
+  return (rows ?? []).map(row => row.map(cell => typeof cell === "number" ? texts[cell] : cell));
+}
+function withSharedTexts(cards) {
+  const texts = cards.texts.splice(0);
+  cards.parameters = withTexts(cards.parameters, texts);
+  for (const card of Object.keys(cardKinds).flatMap(kind => cards[kind])) {
+    card.papers = withTexts(card.papers, texts);
+    card.presets = withTexts(card.presets, texts);
+    if (card.fidelity) card.fidelity.deviations = withTexts(card.fidelity.deviations, texts);
+  }
+}
+
 function drawCards(view) {
   const cards = sectionOf("cards");
+  if (cards.texts.length) withSharedTexts(cards);
   view.replaceChildren();
   for (const kind of Object.keys(cardKinds)) {
     const card = cards[kind].find(each => cardId(each.name, kind) === state.card);
@@ -137,7 +152,7 @@ function drawCardFacts(view, card, kind) {
   }
 }
 const withoutScheme = url => url.replace(/^https?:\/\//, "");
-const versionText = commit => commit.length === 40 ? `commit ${commit.slice(0, 12)}` : `version ${commit}`;
+const versionText = commit => /^[0-9a-f]{12}$/.test(commit) ? `commit ${commit}` : `version ${commit}`;
 function external(parent, url, text) {
   // Only addresses of the web: a component of another package may declare any text.
   if (/^https?:\/\//.test(url)) element("a", parent, text, { href: url, rel: "noreferrer" });

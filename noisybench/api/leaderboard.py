@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from noisybench.api.ranked_records import record_of, records_of_table
+from noisybench.api.ranked_records import selected_records
 from noisybench.api.results import METRICS, setting_columns, table_of
 from noisybench.api.run_result import RunResult
 from noisybench.errors import StoreUnavailable, UserError, nearest, show
@@ -20,13 +20,13 @@ from noisybench.leaderboard import terminal_tables
 from noisybench.leaderboard.board import build_board
 from noisybench.leaderboard.columns import measured_columns, parse_columns
 from noisybench.leaderboard.filters import select_settings
-from noisybench.leaderboard.measurements import Measurement, measure_valid
+from noisybench.leaderboard.measurements import SHIPPED, Measurement, builtin_measurements, measure_valid
 from noisybench.leaderboard.page import to_html as page_of
 from noisybench.leaderboard.pair_model import Test
 from noisybench.leaderboard.ranking_metric import with_metric
 from noisybench.leaderboard.reproduction import reproduce
 from noisybench.leaderboard.setting_description import distinct_titles
-from noisybench.leaderboard.stored import check_any, stored_records, suite_metric
+from noisybench.leaderboard.stored import check_any
 from noisybench.leaderboard.table import Setting, build_settings
 from noisybench.leaderboard.text_tables import (
     COLUMNS,
@@ -38,7 +38,7 @@ from noisybench.leaderboard.text_tables import (
     to_markdown,
 )
 from noisybench.leaderboard.verdict_text import verdict_paragraphs
-from noisybench.records.equivalence import Equivalence
+from noisybench.records.equivalence import Equivalence, builtin_equivalences
 from noisybench.records.selection import SELECTION_RULES
 from noisybench.tracking.equivalences import recorded_equivalences
 from noisybench.tracking.store import Store
@@ -245,7 +245,8 @@ def leaderboard(
     by its column ``run_id``, and may be filtered before.
 
     Args:
-        source: table of `nb.results`, results of `nb.run`, name or path of a suite, or None for all runs of the store.
+        source: table of `nb.results`, results of `nb.run`, name or path of a suite, ``shipped`` for the runs of noisybench's
+            entries, or None for all runs of the store.
         rule: selection rule to rank by: last, last10, noisy_val, label_wave or oracle; by default that of the table if it has
             rows of one rule only, else ``last``.
         metric: ``default`` for that of the task, or ``balanced_accuracy``; by default that of the table or suite.
@@ -279,26 +280,20 @@ def leaderboard(
         if not isinstance(text, str):
             raise UserError(f"{name}: expected a name as text, but got {show(text)}")
     paired_test = next(name for name in TESTS if name == test)
-    store = Store()
-    if source is None or isinstance(source, str | os.PathLike):
-        suite = None if source is None else os.fspath(source)
-        records, excluded = stored_records(store, suite, label_set)
-        metric = metric or suite_metric(suite)
+    if isinstance(source, str) and source == SHIPPED:
+        measurements = [each for each in builtin_measurements() if each.setting.label_set.startswith(label_set or "")]
+        excluded, equivalences = list[dict[str, str]](), builtin_equivalences()
     else:
-        excluded = list[dict[str, str]]()
-        if hasattr(source, "columns"):
-            records, rule, metric = records_of_table(source, store, rule, metric)
-        else:
-            records = [record_of(each) for each in source]
-        records = [record for record in records if record.label_set.startswith(label_set or "")]
-    measurements, unusable = measure_valid(records)
-    excluded += unusable
+        store = Store()
+        records, excluded, rule, metric = selected_records(source, store, rule, metric, label_set)
+        measurements, unusable = measure_valid(records)
+        excluded += unusable
+        equivalences = recorded_equivalences(store)
     check_any(measurements, excluded)
-    board = rank(measurements, metric or "default", rule or "last", paired_test, recorded_equivalences(store), excluded)
+    board = rank(measurements, metric or "default", rule or "last", paired_test, equivalences, excluded)
     if setting or stacks:
         board = replace(board, setting=setting, stacks=stacks)
-        # Not only when it is shown: a filter without a match is an error.
-        assert board.settings
+        assert board.settings  # not only when it is shown: a filter without a match is an error
     return board
 
 

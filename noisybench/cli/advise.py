@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from noisybench.advice.regime import Regime
     from noisybench.advice.training import AdviceTask, TrainingPlan
 
-SHIPPED = "shipped"
-"""Name of the measurements that are installed with noisybench, for ``--evaluate``."""
-
 
 def advise(
     labels: Annotated[
@@ -46,7 +43,7 @@ def advise(
     evaluate: Annotated[
         str | None,
         typer.Option(
-            help=f"Instead of giving advice, measure its regret over the runs of a suite, or over the `{SHIPPED}` measurements"
+            help="Instead of giving advice, measure its regret over the runs of a suite, or over the `shipped` measurements"
         ),
     ] = None,
 ) -> None:
@@ -284,7 +281,7 @@ def _evaluate(suite: str) -> None:
 
     from noisybench.advice.choice import MIN_INTERVAL_REPLICATES
     from noisybench.advice.evaluation import evaluate_advice
-    from noisybench.leaderboard.measurements import builtin_measurements
+    from noisybench.leaderboard.measurements import SHIPPED, builtin_measurements
     from noisybench.leaderboard.rounding import fixed
     from noisybench.leaderboard.stored import stored_measurements
     from noisybench.leaderboard.table import build_settings

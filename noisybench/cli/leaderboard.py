@@ -48,7 +48,9 @@ def leaderboard(
     format: Annotated[str, typer.Option("--format", "-f", help=f"Output format: {', '.join(FORMATS)}")] = "terminal",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write")] = None,
     ci: Annotated[bool, typer.Option("--ci", help="Show 95 % confidence intervals, not standard deviations")] = False,
-    suite: Annotated[str | None, typer.Option(help="Filter by suite")] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="Rank the runs of a suite, or the `shipped` measurements of noisybench")
+    ] = None,
     setting: Annotated[
         str, typer.Option(help="Filter by the title of a setting or words in it, such as 'digits pair_flip'")
     ] = "",

@@ -37,12 +37,17 @@ def _learning_rates(mitigation: Mitigation) -> list[str]:
     """Return the parameters of a mitigation that set learning rates of the run, with their values."""
     needed = mitigation.requirements
     # Other mitigations have learning rates of auxiliary runs.
-    if not needed.head_optimizers and not any("learning_rate" in phase.settings for phase in needed.phases):
-        return []
+    has_own_rates = bool(needed.head_optimizers) or any("learning_rate" in phase.settings for phase in needed.phases)
+
+    def sets_a_rate(name: str) -> bool:
+        if name == "lr_multiplier":
+            return needed.lr_multiplier != 1
+        return has_own_rates and (name.endswith("learning_rate") or name.startswith("lr_"))
+
     return [
         f"mitigations.{public_name(mitigation)}.{name}={value:g}"
         for name, value in mitigation.parameters.items()
-        if value is not None and (name.endswith("learning_rate") or name.startswith("lr_"))
+        if value is not None and sets_a_rate(name)
     ]
 
 

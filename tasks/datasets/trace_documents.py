@@ -38,7 +38,9 @@ class TraceDocuments(DatasetSource):
     license = License("not applicable", access="generated")
     tasks = ("chain_of_thought",)
 
-    programs: list[str] = parameter(["add", "sub", "max"], help="Names of built-in programs", always_in_label=True)
+    programs: list[str] = parameter(
+        ["add", "sub", "max"], help="Names of built-in programs", always_in_label=True, access="value"
+    )
     width: int = parameter(2, ge=1, le=12, help="Number of digits of each operand", always_in_label=True)
     count: int = parameter(3, ge=2, le=40, help="Number of operands of the programs on lists")
     traces: int = parameter(5, ge=1, le=64, help="Number of traces in a document")

@@ -33,8 +33,14 @@ def payloads(levels: dict[str, float], **fields: Any) -> list[SettingPayload]:
 
 
 def card_of(kind: str, name: str, settings: list[SettingPayload]) -> dict[str, Any]:
-    (card,) = [card for card in card_section(settings)[kind] if card["name"] == name]
-    return card
+    section = card_section(settings)
+    (card,) = [card for card in section[kind] if card["name"] == name]
+    return card | {"papers": with_texts(card["papers"], section)} if card.get("papers") else card
+
+
+def with_texts(rows: list[list[Any]], section: dict[str, Any]) -> list[list[Any]]:
+    """Return rows of a table of the page with the texts that several of its cells share."""
+    return [[section["texts"][cell] if isinstance(cell, int) else cell for cell in row] for row in rows]
 
 
 def test_cards_are_small_and_their_names_are_unique() -> None:
@@ -105,9 +111,10 @@ def test_the_terminal_and_the_page_show_the_same_card() -> None:
     # The page writes values as configurations do.
     assert shown["privileged"] == ["noise_rate (by default: if forget_rate is none)"]
     assert "noise_rate (by default: if forget_rate is None)" in text
-    rows = card_section([])["parameters"]
+    section = card_section([])
+    rows = with_texts(section["parameters"], section)
     assert ("forget_rate", "none", "float | none", "[0, 1)", "0.05 to 0.6") in {
-        rows[position][:5] for position in shown["parameters"]
+        tuple(rows[position][:5]) for position in shown["parameters"]
     }
 
 

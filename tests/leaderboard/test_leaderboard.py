@@ -8,13 +8,14 @@ import dataclasses
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from noisybench.api.leaderboard import leaderboard as rank_runs
 from noisybench.config.registry import list_entries
 from noisybench.config.spec import run_identity
 from noisybench.errors import UserError
@@ -359,3 +360,14 @@ def test_the_shipped_tables_are_small_and_say_their_version() -> None:
     versions = collections.Counter(measurement.version for measurement in shipped)
     assert versions == {"0.1.0": 508, "0.2.0": 632}
     assert all(measurement.entry and measurement.status != "claimed" for measurement in shipped)
+
+
+def test_the_shipped_measurements_are_ranked_in_an_empty_folder(
+    noisybench: Callable[..., tuple[int, str]], workspace: Path
+) -> None:
+    assert len(rank_runs("shipped").settings) == len(build_settings(builtin_measurements()))
+    status, output = noisybench("leaderboard", "--suite", "shipped", "--setting", "digits pair_flip", "--no-pager")
+    assert status == 0, output
+    assert "elr" in output
+    assert "86.7" in output
+    assert not (workspace / "mlflow.db").exists(), "no store is made for it"

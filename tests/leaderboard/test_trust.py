@@ -26,6 +26,7 @@ FLAGS = {
     "confidence_penalty", "correct", "cumulative", "download", "drop", "ensemble", "every_slice", "exclude_self", "flip",
     "literal", "partial", "per_class", "protect_small_objects", "residual", "resize", "checksum", "published",
     "split_folders", "strong_on_flagged", "uniform_prior", "calibration", "image_weights", "refine_targets",
+    "chat_template", "instances",
 }  # fmt: skip
 """Flags of built-in components. Before a name is added here, its flag must be harmless, or declared with access=..."""
 

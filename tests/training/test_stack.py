@@ -15,6 +15,7 @@ from noisybench.config import registry
 from noisybench.config.parameters import parameter
 from noisybench.data.privileged import PrivilegedInfo
 from noisybench.errors import TrainingError, UserError
+from noisybench.mitigations.mlp_probe import MLPProbe
 from noisybench.mitigations.simclr import SimCLR
 from noisybench.mitigations.sop import SOP
 from noisybench.mitigations.t_revision import TRevision
@@ -146,6 +147,7 @@ def test_the_advice_after_a_divergence_names_the_learning_rates_of_the_stack() -
     assert text == f"the training loss became inf in epoch 2; decrease {rates} or set budget.warmup_epochs"
     assert "revision_learning_rate=5e-07" in str(divergence_error(Stack([TRevision()]), 0, ""))
     assert "simclr" not in str(divergence_error(Stack([SimCLR()]), 0, "")), "a rate of an auxiliary run"
+    assert "mitigations.mlp_probe.lr_multiplier=9" in str(divergence_error(Stack([MLPProbe(lr_multiplier=9.0)]), 0, ""))
 
 
 def test_weights_and_batch_statistics_are_finite_but_a_mask_need_not_be() -> None:
