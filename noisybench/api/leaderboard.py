@@ -282,7 +282,7 @@ def leaderboard(
     paired_test = next(name for name in TESTS if name == test)
     if isinstance(source, str) and source == SHIPPED:
         measurements = [each for each in builtin_measurements() if each.setting.label_set.startswith(label_set or "")]
-        excluded, equivalences = list[dict[str, str]](), builtin_equivalences()
+        excluded, equivalences = list[dict[str, str]](), list(builtin_equivalences())
     else:
         store = Store()
         records, excluded, rule, metric = selected_records(source, store, rule, metric, label_set)
