@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from noisybench.data.dataset import Dataset, Split
-from noisybench.data.label_sets.label_set import LabelSet
+from noisybench.data.label_sets.label_set import LabelSet, with_clean_targets
 from noisybench.data.targets import Targets
 from noisybench.data.texts import is_text, texts_of
 from noisybench.errors import UserError
@@ -16,8 +16,8 @@ from noisybench.errors import UserError
 def write_labeled_texts(labels: LabelSet, dataset: Dataset, file: Path) -> int:
     """Write a line for each text, with its split, index, clean and observed class, and return their number.
 
-    Classes are written by name, null if they are unknown. Test texts have no observed class. Fields of the source follow;
-    one with the name of a field above is named `original_NAME`.
+    Classes are written by name, null if they are unknown or not given; those that people have verified are the clean ones. Test
+    texts have no observed class. Fields of the source follow; one with the name of a field above is named `original_NAME`.
 
     Args:
         labels: classes of the texts.
@@ -31,10 +31,11 @@ def write_labeled_texts(labels: LabelSet, dataset: Dataset, file: Path) -> int:
         raise UserError(
             f"the dataset {dataset.name} has no texts, which JSON lines would repeat; name a table (.csv or .parquet) instead"
         )
+    applied = with_clean_targets(dataset, labels.replaced, labels.verification)
     splits: dict[str, tuple[Split, Targets | None]] = {
-        "train": (dataset.train, labels.train),
-        "validation": (dataset.validation, labels.validation),
-        "test": (dataset.test, None),
+        "train": (applied.train, labels.observed("train")),
+        "validation": (applied.validation, labels.observed("validation")),
+        "test": (applied.test, None),
     }
 
     def name_of(target: int) -> str | None:

@@ -189,6 +189,7 @@ def without(split: Split, rows: NDArray[np.int64]) -> Split:
         targets=split.targets[kept],
         index=split.index[kept],
         noisy_targets=noisy_targets,
+        fields=tuple(split.fields[row] for row in kept.tolist()) if split.fields else (),
         instances=None if split.instances is None else split.instances[kept],
     )
 

@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 
 from noisybench.data.dataset import Dataset, Split
+from noisybench.data.label_sets.labeled_texts import write_labeled_texts
+from noisybench.data.labels.verification import without
 from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.data.texts import text_inputs, texts_of
 from noisybench.data.traces.rows import Row
 from noisybench.data.traces.step_formats import read_solutions
 from noisybench.data.traces.steps import StepPlaces
 from noisybench.errors import UserError
+from noisybench.noise_models.from_file import FromFile
 from noisybench.tasks.datasets.step_file import StepFile
 from noisybench.tasks.datasets.traced_steps import TracedSteps
 
@@ -204,3 +208,26 @@ def test_exported_labels_have_the_texts_and_the_fields_of_the_file(tmp_path: Pat
     status, text = noisybench("labels", "export", digits, str(tmp_path / "other.jsonl"), "digits")
     assert status == 2
     assert "the dataset digits has no texts" in text
+
+
+def test_exported_texts_have_no_label_where_none_is_given_and_verified_labels_as_clean(tmp_path: Path) -> None:
+    dataset = load(tmp_path, [{**PROCESS_BENCH, "problem": f"{number}?", "label": 1} for number in range(30)])
+    index, names = dataset.train.index.tolist(), [dataset.class_names[target] for target in dataset.train.targets]
+    other = dataset.class_names[1 - dataset.train.targets[1]]
+    decisions = pandas.DataFrame({"index": index, "split": "train", "decision": "keep", "new_label": ""})
+    decisions.loc[0, "decision"] = "exclude"
+    decisions.loc[1, ["decision", "new_label"]] = "relabel", other
+    decisions.to_csv(tmp_path / "decisions.csv", index=False)
+    labels = FromFile(path=str(tmp_path / "decisions.csv")).apply(dataset)
+    assert labels.unlabeled["train"].tolist() == [0], "it is not trained on"
+    write_labeled_texts(labels, dataset, tmp_path / "written.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "written.jsonl").read_text(encoding="utf-8").splitlines()]
+    found = [(line["index"], line["clean"], line["observed"]) for line in lines if line["split"] == "train"]
+    expected = [None, other, *names[2:]]
+    assert found == list(zip(index, expected, expected, strict=True))
+
+
+def test_fields_are_left_out_with_their_examples(tmp_path: Path) -> None:
+    test = load(tmp_path, [{**PROCESS_BENCH, "problem": f"{number}?", "label": 1} for number in range(30)]).test
+    kept = without(test, np.array([0, 2]))
+    assert list(kept.fields) == [test.fields[1], *test.fields[3:]]
