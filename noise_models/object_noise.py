@@ -22,7 +22,8 @@ class ObjectNoise(MaskNoise):
     class in the image by the convex hull of both; or its class is drawn from all other foreground classes. An object
     without another one of its class is not merged. For each object, a false one from a random image of the split is added
     with probability `add`. Objects are the instances of the dataset if it has instance masks, and else connected components.
-    Changed objects cover background only. With instances, the manifest counts what became of the objects (`objects`).
+    Changed objects cover background only. A severity beyond that at which all objects change only adds further false ones. With
+    instances, the manifest counts what became of the objects (`objects`).
     """
 
     fidelity = Fidelity(
@@ -54,14 +55,16 @@ class ObjectNoise(MaskNoise):
     def corrupt_mask(self, mask: Mask, context: MaskContext) -> Mask:
         """Return the mask with changed and false objects."""
         rates = np.array([self.drop, self.shift, self.merge, self.mislabel])
-        if rates.sum() > 1:
+        # Fractions such as 0.05, 0.55, 0.3 and 0.1 exceed their sum by rounding.
+        if rates.sum() > 1 + 1e-9:
             raise UserError(
                 f"noise: drop, shift, merge and mislabel exclude each other for an object, so their sum must be at most 1, but "
                 f"is {rates.sum():g}; lower one of them"
             )
         if self.mislabel and context.num_classes < 3:
             raise UserError("noise.mislabel: there is one class of objects, so that none can have another; set it to 0")
-        limits = np.cumsum(context.severity * rates)
+        # No more than all objects can change; the kinds keep their proportions.
+        limits = np.cumsum(min(context.severity, 1 / max(rates.sum(), 1e-9)) * rates)
         noisy, present, changed = mask.copy(), list(context.objects(mask)), list[MaskObject]()
         for item in present:
             # A fixed count for each object, so that its fate does not depend on that of others.

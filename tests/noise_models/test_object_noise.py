@@ -53,6 +53,13 @@ def test_a_rate_is_the_probability_of_an_object() -> None:
     assert counts["missing"] + counts["unchanged"] == counts["objects"]
 
 
+def test_a_high_severity_keeps_the_proportions_of_the_kinds() -> None:
+    counts = fates(drop=0.25, mislabel=0.25, severity=8.0)
+    assert counts["missing"] + counts["class"] == counts["objects"]
+    assert counts["missing"] / counts["objects"] == pytest.approx(0.5, abs=0.15)
+    ObjectNoise(**{**NOTHING, "drop": 0.05, "shift": 0.55, "merge": 0.3, "mislabel": 0.1}).apply(crowded())
+
+
 def test_instances_that_touch_are_objects_of_their_own() -> None:
     mask = np.array([[1, 1, 1, 1, 0]], dtype=np.uint8)
     numbers = np.array([[2, 2, 1, 1, 0]], dtype=np.uint16)
