@@ -85,6 +85,13 @@ def test_a_merged_pair_and_a_false_object_by_hand() -> None:
     assert changes.kept.tolist() == [1.0, 1.0, 0.0]
 
 
+def test_a_numbered_background_is_no_object() -> None:
+    clean, numbers = np.array([[[0, 0, 1]]], dtype=np.uint8), np.array([[[1, 1, 2]]], dtype=np.uint16)
+    assert [item.label for item in find_objects(clean[0], numbers[0])] == [1]
+    assert compare_objects(numbers, clean, clean).statistics()["objects"] == 1
+    assert compare_objects(numbers, clean, clean, has_background=False).statistics()["objects"] == 2
+
+
 def test_stored_labels_keep_the_truth(tmp_path: Path) -> None:
     labels = ObjectNoise().apply(crowded())
     label_files.save(labels, crowded(), tmp_path)

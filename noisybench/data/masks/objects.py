@@ -20,7 +20,8 @@ UNCHANGED, OUTLINE, CLASS, MISSING = range(len(OBJECT_STATUS))
 MAJORITY = 0.5
 """Smallest share of an object's pixels that decides its fate."""
 
-NEIGHBORHOOD = np.ones((3, 3), np.uint8)
+NEIGHBORS = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1) if (down, right) != (0, 0)]
+"""Steps in rows and columns from a pixel to its eight neighbors."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def compare_objects(
     added = 0
     for row, (numbers, before, after) in enumerate(zip(instances, clean, observed, strict=True)):
         known = (before != IGNORED) & (after != IGNORED)
-        own = np.where(known, numbers, 0)
+        # Instances of the background are no objects, as for noise models.
+        own = np.where(known & ((before > 0) | (not has_background)), numbers, 0)
         present = np.unique(own[own > 0]).tolist()
         grown, count = _new_regions(own, before, after, known, has_background)
         added += count
@@ -136,12 +138,20 @@ def _new_regions(
     grown, added = set[int](), 0
     for label in np.unique(after[changed]).tolist():
         count, regions = cv2.connectedComponents((changed & (after == label)).astype(np.uint8), connectivity=8)
-        for region in range(1, count):
-            around = cv2.dilate((regions == region).astype(np.uint8), NEIGHBORHOOD) > 0
-            touched = set(np.unique(own[around & (own > 0) & (before == label)]).tolist())
-            grown |= touched
-            added += not touched
+        owners = np.where(before == label, own, 0)
+        touching = np.concatenate([_touching(regions, owners, *step) for step in NEIGHBORS], axis=1)
+        grown |= set(np.unique(touching[1]).tolist())
+        added += count - 1 - len(np.unique(touching[0]))
     return grown, added
+
+
+def _touching(regions: NDArray[np.int32], owners: NDArray[np.uint16], down: int, right: int) -> NDArray[np.int64]:
+    """Return the (2, P) pairs of a region and an object that lies one step from one of its pixels."""
+    height, width = regions.shape
+    here = regions[max(0, -down) : height - max(0, down), max(0, -right) : width - max(0, right)]
+    there = owners[max(0, down) : height + min(0, down), max(0, right) : width + min(0, right)]
+    both = (here > 0) & (there > 0)
+    return np.stack([here[both].astype(np.int64), there[both].astype(np.int64)])
 
 
 def _neighbors(own: NDArray[np.uint16], mask: NDArray[np.uint8], has_background: bool) -> set[tuple[int, int]]:
