@@ -36,7 +36,7 @@ class BoardPlace:
     Attributes:
         board: name of the entry.
         stack: stack with its parameters.
-        place: place by the mean score over the settings, from 1.
+        place: place by the mean score over the settings that all stacks have, from 1.
         stacks: number of stacks on the board.
         best: number of settings in which it is in the best rank group.
         ranked: number of settings in which the seeds suffice to rank it.
@@ -149,8 +149,10 @@ def describe_requirements(requirements: Any) -> tuple[str, ...]:
 def board_places(measurements: Iterable[Measurement]) -> list[BoardPlace]:
     """Return the standing of every stack on each board with several stacks, by the score after the last epoch.
 
+    Where stacks lack some settings of a board, those that all of them have decide, since scores of others differ in difficulty.
+
     Example:
-    >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.measurements import builtin_measurements
         >>> places = [place for place in board_places(builtin_measurements()) if place.board == "quickstart"]
         >>> places[0].stack, places[0].place, places[0].stacks, places[0].ranked
         ('elr', 1, 8, 3)
@@ -164,25 +166,26 @@ def board_places(measurements: Iterable[Measurement]) -> list[BoardPlace]:
 
 
 def _places_on(board: str, settings: Sequence[Setting]) -> list[BoardPlace]:
-    scores, ratios = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
+    scores, ratios = list[dict[str, float]](), defaultdict[str, list[float]](list)
     best, ranked = Counter[str](), Counter[str]()
     for setting in settings:
         privileged = {row.stack for row in setting.rows if row.privileged}
         group = best_group(setting.ranking.ranks, privileged)
         seconds = {row.stack: row.wall_seconds.mean for row in setting.rows if row.wall_seconds}
+        scores.append({row.stack: summary.mean for row in setting.rows if (summary := row.scores["last"]) is not None})
         for row in setting.rows:
-            summary = row.scores["last"]
-            if summary is None:
+            if row.stack not in scores[-1]:
                 continue
-            scores[row.stack].append(summary.mean)
             best[row.stack] += row.stack in group
             ranked[row.stack] += setting.ranking.ranks.get(row.stack) is not None
             if row.stack in seconds and seconds.get(BASELINE):
                 ratios[row.stack].append(seconds[row.stack] / seconds[BASELINE])
+    stacks = set[str]().union(*scores)
+    shared = [each for each in scores if len(each) == len(stacks)]
     # A board with one stack ranks nothing.
-    if len(scores) < 2:
+    if len(stacks) < 2 or not shared:
         return []
-    order = sorted(scores, key=lambda stack: (-statistics.fmean(scores[stack]), stack))
+    order = sorted(stacks, key=lambda stack: (-statistics.fmean(each[stack] for each in shared), stack))
     return [
         BoardPlace(
             board, stack, place, len(order), best[stack], ranked[stack],

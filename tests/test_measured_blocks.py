@@ -134,3 +134,15 @@ def test_diagnostics_have_tables_of_their_own(
     file.write_text("<!-- measured: first_error quickstart -->\n<!-- end -->\n")
     tool.main([str(file)])
     assert "| elr | 50.0 | 50.0 | 50.0 |" in file.read_text()
+
+
+def test_a_stack_without_runs_in_a_setting_has_no_mean(tool: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = [
+        each
+        for each in builtin_measurements()
+        if each.entry == "quickstart" and not (each.stack == "elr" and each.setting.noise.startswith("pair_flip"))
+    ]
+    monkeypatch.setattr(tool, "builtin_measurements", lambda: shipped)
+    entry = tool.Entry("quickstart")
+    rows = [row for ((_, cells),) in (tool.table(entry), tool.gains(entry)) for row in cells if row[0] == "elr"]
+    assert rows == [["elr", "**96.6**", "–", "**97.2**", "–", "none"], ["elr", "+19.7", "–", "+9.0", "–"]]

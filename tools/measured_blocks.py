@@ -169,8 +169,7 @@ def table(entry: Entry) -> Block:
         scores = entry.scores(stack)
         marks = zip(scores, entry.is_best(stack), entry.is_unstable(stack), strict=True)
         shown = [_score(score, best, unstable) for score, best, unstable in marks]
-        mean = statistics.fmean(score for score in scores if score is not None)
-        cells.append([entry.names[stack], *shown, f"{mean:.1f}", entry.needs(stack)])
+        cells.append([entry.names[stack], *shown, _score(_mean_of_all(scores)), entry.needs(stack)])
     spread = f"median standard deviation {entry.deviation():.1f}"
     unstable = any(any(entry.is_unstable(stack)) for stack in entry.stacks)
     legend = "bold: rank 1" + (
@@ -185,9 +184,8 @@ def gains(entry: Entry) -> Block:
     cells = [["stack", *entry.titles, "mean"]]
     for stack in others:
         values = entry.gains(stack)
-        mean = statistics.fmean(value for value in values if value is not None)
-        shown = ["–" if value is None else f"{value:+.1f}" for value in values]
-        cells.append([entry.names[stack], *shown, f"{mean:+.1f}"])
+        shown = ["–" if value is None else f"{value:+.1f}" for value in [*values, _mean_of_all(values)]]
+        cells.append([entry.names[stack], *shown])
     return [(f"Points above cross-entropy after the last epoch, mean over {entry.seeds()}.", cells)]
 
 
@@ -369,6 +367,12 @@ KINDS: Mapping[str, Callable[[Entry], Block]] = {
     "origin": origin,
     **{kind: functools.partial(numbers, number=number) for kind, number in NUMBERS.items()},
 }  # fmt: skip
+
+
+def _mean_of_all(scores: Sequence[float | None]) -> float | None:
+    """Return the mean over all settings; None if a setting has no score, since means over other settings differ in difficulty."""
+    known = [score for score in scores if score is not None]
+    return statistics.fmean(known) if len(known) == len(scores) else None
 
 
 def _score(score: float | None, is_best: bool = False, is_unstable: bool = False, digits: int = 1) -> str:

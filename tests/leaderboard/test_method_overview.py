@@ -41,6 +41,19 @@ def test_runs_of_no_entry_and_boards_of_one_stack_have_no_places() -> None:
     assert not board_places(measured({"gce": 0.9}, SECONDS, "board"))
 
 
+def test_stacks_are_placed_by_the_settings_that_all_of_them_have() -> None:
+    easy = [
+        measure(record(stack, seed, level, label_set="c" * 64), entry="board")
+        for stack, level in {"gce": 0.99, "cross_entropy": 0.98}.items()
+        for seed in range(3)
+    ]
+    hard = measured(
+        {"elr": 0.7, "gce": 0.6, "cross_entropy": 0.5}, dict.fromkeys(("elr", "gce", "cross_entropy"), 2.0), "board"
+    )
+    places = {place.stack: (place.place, place.ranked) for place in board_places([*easy, *hard])}
+    assert places == {"elr": (1, 1), "gce": (2, 2), "cross_entropy": (3, 2)}
+
+
 def test_one_seed_gives_a_place_but_no_rank() -> None:
     (elr, *_) = board_places(measured(LEVELS, SECONDS, "board", seeds=1))
     assert (elr.place, elr.best, elr.ranked) == (1, 0, 0)
