@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import re
 from dataclasses import fields
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -93,6 +95,12 @@ def test_requirements_are_those_of_the_methods() -> None:
                 if getattr(needed, name) != getattr(Requirements(), name):
                     found[name][mitigation] = getattr(needed, name)
     assert found == NEEDED
+
+
+def test_the_page_on_several_devices_names_the_methods_that_support_them() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "scaling-up.md").read_text(encoding="utf-8")
+    sentence = text.partition("support with `distributed_state`: ")[2].partition(" support it;")[0]
+    assert sorted(re.findall(r"`(\w+)`", sentence)) == sorted(NEEDED["distributed_state"])
 
 
 @pytest.mark.parametrize(("name", "key"), [("el2n", "el2n"), ("grand", "grand"), ("grand", "grand_last")])
