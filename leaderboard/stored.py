@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from noisybench.config.suite import read_metric, read_suite
 from noisybench.errors import UserError
-from noisybench.leaderboard.measurements import Measurement, measure_valid
+from noisybench.leaderboard.measurements import SHIPPED, Measurement, builtin_measurements, measure_valid
+from noisybench.records.equivalence import Equivalence, builtin_equivalences
 from noisybench.records.schema import RunRecord
+from noisybench.tracking.equivalences import recorded_equivalences
 from noisybench.tracking.store import Store
 
 NO_RUNS = "the store has no finished runs that match; create some with `noisybench bench quickstart`"
@@ -17,13 +19,13 @@ Excluded = list[dict[str, str]]
 
 
 def suite_metric(suite: str | None) -> str:
-    """Return the metric by which a suite is ranked; ``default`` without a suite.
+    """Return the metric by which a suite is ranked; ``default`` without a suite, and for what ships with noisybench.
 
     Example:
         >>> suite_metric(None), suite_metric("quickstart")
         ('default', 'default')
     """
-    return "default" if suite is None else read_metric(suite)
+    return "default" if suite in (None, SHIPPED) else read_metric(suite)
 
 
 def stored_records(store: Store, suite: str | None, label_set: str | None = None) -> tuple[list[RunRecord], Excluded]:
@@ -48,19 +50,34 @@ def stored_records(store: Store, suite: str | None, label_set: str | None = None
     return [each for each in stored.records if matches(each.settings, each.label_set)], excluded
 
 
-def stored_measurements(
-    store: Store, suite: str | None, label_set: str | None = None
-) -> tuple[list[Measurement], Excluded]:
-    """Return the finished runs of the store, and those that no table can show; see `stored_records`.
+def measurements_of(
+    suite: str | None, label_set: str | None = None
+) -> tuple[list[Measurement], Excluded, list[Equivalence]]:
+    """Return the measurements of a suite, those that no table can show, and the equivalences of code between them.
+
+    Args:
+        suite: suite whose finished runs the store of this folder has, ``shipped`` for the measurements that ship with
+            noisybench, for which there need be no store, or None for all runs of the store.
+        label_set: beginning of the hash of their label set; None for all.
 
     Raises:
         UserError: there are none.
+
+    Example:
+        >>> len(measurements_of("shipped")[0]) == len(builtin_measurements())
+        True
     """
-    records, excluded = stored_records(store, suite, label_set)
-    measurements, unusable = measure_valid(records)
-    excluded += unusable
+    if suite == SHIPPED:
+        measurements = [each for each in builtin_measurements() if each.setting.label_set.startswith(label_set or "")]
+        excluded, equivalences = Excluded(), list(builtin_equivalences())
+    else:
+        store = Store()
+        records, excluded = stored_records(store, suite, label_set)
+        measurements, unusable = measure_valid(records)
+        excluded += unusable
+        equivalences = recorded_equivalences(store)
     check_any(measurements, excluded)
-    return measurements, excluded
+    return measurements, excluded, equivalences
 
 
 def check_any(measurements: Sequence[Measurement], excluded: Excluded) -> None:

@@ -20,13 +20,13 @@ from noisybench.leaderboard import terminal_tables
 from noisybench.leaderboard.board import build_board
 from noisybench.leaderboard.columns import measured_columns, parse_columns
 from noisybench.leaderboard.filters import select_settings
-from noisybench.leaderboard.measurements import SHIPPED, Measurement, builtin_measurements, measure_valid
+from noisybench.leaderboard.measurements import Measurement, measure_valid
 from noisybench.leaderboard.page import to_html as page_of
 from noisybench.leaderboard.pair_model import Test
 from noisybench.leaderboard.ranking_metric import with_metric
 from noisybench.leaderboard.reproduction import reproduce
 from noisybench.leaderboard.setting_description import distinct_titles
-from noisybench.leaderboard.stored import check_any
+from noisybench.leaderboard.stored import check_any, measurements_of, suite_metric
 from noisybench.leaderboard.table import Setting, build_settings
 from noisybench.leaderboard.text_tables import (
     COLUMNS,
@@ -38,7 +38,7 @@ from noisybench.leaderboard.text_tables import (
     to_markdown,
 )
 from noisybench.leaderboard.verdict_text import verdict_paragraphs
-from noisybench.records.equivalence import Equivalence, builtin_equivalences
+from noisybench.records.equivalence import Equivalence
 from noisybench.records.selection import SELECTION_RULES
 from noisybench.tracking.equivalences import recorded_equivalences
 from noisybench.tracking.store import Store
@@ -280,16 +280,16 @@ def leaderboard(
         if not isinstance(text, str):
             raise UserError(f"{name}: expected a name as text, but got {show(text)}")
     paired_test = next(name for name in TESTS if name == test)
-    if isinstance(source, str) and source == SHIPPED:
-        measurements = [each for each in builtin_measurements() if each.setting.label_set.startswith(label_set or "")]
-        excluded, equivalences = list[dict[str, str]](), list(builtin_equivalences())
+    if source is None or isinstance(source, str | os.PathLike):
+        suite = None if source is None else os.fspath(source)
+        measurements, excluded, equivalences = measurements_of(suite, label_set)
+        metric = metric or suite_metric(suite)
     else:
         store = Store()
-        records, excluded, rule, metric = selected_records(source, store, rule, metric, label_set)
-        measurements, unusable = measure_valid(records)
-        excluded += unusable
+        records, rule, metric = selected_records(source, store, rule, metric)
+        measurements, excluded = measure_valid(each for each in records if each.label_set.startswith(label_set or ""))
+        check_any(measurements, excluded)
         equivalences = recorded_equivalences(store)
-    check_any(measurements, excluded)
     board = rank(measurements, metric or "default", rule or "last", paired_test, equivalences, excluded)
     if setting or stacks:
         board = replace(board, setting=setting, stacks=stacks)

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from noisybench.api.run_result import RunResult
 from noisybench.errors import UserError, show
-from noisybench.leaderboard.stored import stored_records, suite_metric
 from noisybench.records.schema import RunRecord
 from noisybench.records.selection import BALANCED_ACCURACY, SELECTION_RULES, select
 from noisybench.tracking.store import Store
 
 
 def selected_records(
-    source: Any, store: Store, rule: str | None, metric: str | None, label_set: str | None
-) -> tuple[list[RunRecord], list[dict[str, str]], str | None, str | None]:
-    """Return the records that a source names and what is excluded of them, with the rule and metric that it implies."""
-    if source is None or isinstance(source, str | os.PathLike):
-        suite = None if source is None else os.fspath(source)
-        records, excluded = stored_records(store, suite, label_set)
-        return records, excluded, rule, metric or suite_metric(suite)
+    source: Any, store: Store, rule: str | None, metric: str | None
+) -> tuple[list[RunRecord], str | None, str | None]:
+    """Return the records of a table or of results, and the rule and metric that a table has rows of.
+
+    Raises:
+        UserError: see `leaderboard`.
+    """
     if hasattr(source, "columns"):
-        records, rule, metric = records_of_table(source, store, rule, metric)
-    else:
-        records = [record_of(each) for each in source]
-    return [record for record in records if record.label_set.startswith(label_set or "")], [], rule, metric
+        return records_of_table(source, store, rule, metric)
+    return [record_of(each) for each in source], rule, metric
 
 
 def record_of(result: object) -> RunRecord:

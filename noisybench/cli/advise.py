@@ -283,19 +283,15 @@ def _evaluate(suite: str) -> None:
     from noisybench.advice.evaluation import evaluate_advice
     from noisybench.leaderboard.measurements import SHIPPED, builtin_measurements
     from noisybench.leaderboard.rounding import fixed
-    from noisybench.leaderboard.stored import stored_measurements
+    from noisybench.leaderboard.stored import measurements_of
     from noisybench.leaderboard.table import build_settings
-    from noisybench.tracking.equivalences import recorded_equivalences
-    from noisybench.tracking.store import Store
     from noisybench.utils.console import make_console
 
     measured = builtin_measurements()
     if suite == SHIPPED:
         evaluation = evaluate_advice(build_settings(measured))
     else:
-        store = Store()
-        own, _ = stored_measurements(store, suite)
-        equivalences = recorded_equivalences(store)
+        own, _, equivalences = measurements_of(suite)
         targets = build_settings(own, equivalences=equivalences)
         evaluation = evaluate_advice([*build_settings(measured), *targets], targets)
     if not evaluation.settings:

@@ -93,6 +93,11 @@ def _check_export(path: Path, specs: Sequence[RunSpec]) -> None:
         )
     if path.suffix:
         check_export_file(path)
+    elif specs[0].budget.network.partition(":")[0] == "decoder":
+        raise UserError(
+            f"--export: `{specs[0].budget.network}` has no tokenizer, and cannot be loaded by transformers; train "
+            "`budget.network=gpt_neox:64x3x1024` instead"
+        )
     elif writes_texts:
         check_output_folder(path)
     else:

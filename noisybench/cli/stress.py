@@ -19,7 +19,9 @@ FORMATS = ("terminal", "csv", "json", "markdown")
 
 
 def stress(
-    suite: Annotated[str | None, typer.Option(help="Filter by suite")] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="Show the runs of a suite, or the `shipped` measurements of noisybench")
+    ] = None,
     rule: Annotated[
         str, typer.Option(help="Selection rule of the scores: last, last10, noisy_val, label_wave")
     ] = "last",
@@ -32,13 +34,11 @@ def stress(
 
     from noisybench.leaderboard import stress_text
     from noisybench.leaderboard.ranking_metric import with_metric
-    from noisybench.leaderboard.stored import stored_measurements, suite_metric
+    from noisybench.leaderboard.stored import measurements_of, suite_metric
     from noisybench.leaderboard.stress import stress_point, stress_tables
     from noisybench.leaderboard.table import build_settings
     from noisybench.leaderboard.terminal_tables import render_excluded
     from noisybench.leaderboard.verdict import RANKING_RULES
-    from noisybench.tracking.equivalences import recorded_equivalences
-    from noisybench.tracking.store import Store
     from noisybench.utils.console import make_console
 
     check_choice("rule", rule, RANKING_RULES)
@@ -47,10 +47,9 @@ def stress(
         check_output_file(output)
         if format == "terminal":
             raise UserError("--output: select the format of the file with --format csv, json or markdown")
-    store = Store()
-    measurements, excluded = stored_measurements(store, suite)
+    measurements, excluded, equivalences = measurements_of(suite)
     measurements, unscored = with_metric(measurements, suite_metric(suite))
-    settings = build_settings(measurements, rule, equivalences=recorded_equivalences(store))
+    settings = build_settings(measurements, rule, equivalences=equivalences)
     points = [point for setting in settings if (point := stress_point(setting)) is not None]
     tables = stress_tables(points, rule)
     if not tables:

@@ -89,10 +89,15 @@ class LanguageModel(nn.Module):
 
 
 def data_files(argument: str) -> dict[str, Path]:
-    """Return the folder of a model, or that of its snapshot in the Hugging Face cache."""
+    """Return the folder of a model, or that of its snapshot in the Hugging Face cache.
+
+    Raises:
+        UserError: transformers is not installed.
+    """
     folder = expand_user(Path(argument))
     if folder.is_dir():
         return {"model": folder}
+    import_transformers()  # which brings the package that knows the cache
     from huggingface_hub.constants import HF_HUB_CACHE
 
     cache = Path(HF_HUB_CACHE) / f"models--{argument.replace('/', '--')}"
@@ -156,7 +161,9 @@ def import_transformers() -> Any:
     try:
         import transformers
     except ImportError:
-        raise UserError("budget.network: transformers is not installed; `python -m pip install transformers`") from None
+        raise UserError(
+            "budget.network: transformers is not installed; run `python -m pip install 'noisybench[language]'`"
+        ) from None
     logging: Any = transformers.utils.logging
     logging.disable_progress_bar()
     return transformers

@@ -109,9 +109,15 @@ def find_problems(phases: Sequence[Phase], budget: Budget, has_validation: bool)
         )
     if not problems:
         try:
-            plan(phases, budget)
+            spans = plan(phases, budget)
         except UserError as error:
-            problems += error.problems
+            return error.problems
+        problems += [
+            f"the learning rate rises for {span.budget.warmup_epochs:g} epochs, but its phase from epoch {span.start} has "
+            f"{span.end - span.start}; decrease budget.warmup_epochs, or lengthen the phase"
+            for span in spans
+            if span.schedule_start == span.start and span.budget.warmup_epochs >= span.end - span.start
+        ]
     return problems
 
 

@@ -12,6 +12,7 @@ from tests.cli.test_runs import Command
     [
         ("digits", "model.bin", "`model.bin` must end in .onnx (ONNX) or .pt2 (torch.export)"),
         ("digits", "model", "models of the task classification are exported to a .onnx or .pt2 file, not to a folder"),
+        ("traced_addition", "model", "`decoder:64x2` has no tokenizer, and cannot be loaded by transformers"),
         ("traced_addition", "model.pt2", "models of the task chain_of_thought write texts; name a new folder"),
     ],
 )

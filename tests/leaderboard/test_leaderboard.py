@@ -370,4 +370,7 @@ def test_the_shipped_measurements_are_ranked_in_an_empty_folder(
     assert status == 0, output
     assert "elr" in output
     assert "86.7" in output
+    status, cards = noisybench("leaderboard", "stress", "--suite", "shipped", "--format", "markdown")
+    assert status == 0, cards
+    assert "instance_dependent" in cards
     assert not (workspace / "mlflow.db").exists(), "no store is made for it"

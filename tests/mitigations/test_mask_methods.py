@@ -11,41 +11,21 @@ import pytest
 import torch
 
 from noisybench.config.resolve import resolve
-from noisybench.data.dataset import Dataset
 from noisybench.data.label_sets.statistics import intersection_over_union
 from noisybench.data.targets import IGNORED
 from noisybench.mitigations.dice_loss import soft_dice_loss
 from noisybench.mitigations.t_loss import student_loss
 from noisybench.runs.preparation import prepare_run
-from noisybench.tasks.segmentation import Segmentation
 from noisybench.training.batch import Batch, BatchPlan
-from noisybench.training.stack import Stack
-from noisybench.training.training_set import TrainingSet
 from noisybench.utils.seeds import Stream
 from tests.helpers import (
     close,
     generator,
     prepared_toy,
-    start_first_epoch,
-    toy_labels,
     toy_masks,
-    toy_spec,
     train_toy,
 )
-
-MASKS: dict[str, Any] = {"task": "segmentation"}
-
-EAGER = {"name": "adele", "fixed_onset": 1, "correction_interval": 1, "confidence_threshold": 0.3}
-"""A mitigation that corrects masks after every epoch."""
-
-
-def task_on(dataset: Dataset, **budget: Any) -> Segmentation:
-    """A task at the start of its first epoch."""
-    labels = toy_labels(dataset)
-    data = TrainingSet(torch.from_numpy(dataset.train.inputs[:]), torch.from_numpy(labels.train), dataset.num_classes)
-    task = Segmentation(toy_spec(**MASKS, budget=budget).budget, 0, data, Stack([]))
-    start_first_epoch(task)
-    return task
+from tests.toy_masks import EAGER, MASKS, task_on
 
 
 def weights(stack: Any, folder: Path, **fields: Any) -> str:

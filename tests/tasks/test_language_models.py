@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from noisybench.api.models import Model
-from noisybench.config.resolve import resolve
+from noisybench.config.resolve import read_recipe, resolve
 from noisybench.data.targets import IGNORED
 from noisybench.data.traces.formats import make_vocabulary
 from noisybench.data.traces.gsm8k_calculations import CalculationTraceFormat
@@ -223,6 +224,15 @@ def test_a_prompted_model_comes_back_with_the_examples_of_its_prompt(folder: Pat
     prompts = trace_format.decode(np.asarray(dataset.test.inputs)[:, 0, 0])
     written = [text.removesuffix(trace_format.end) for text in recorder.evaluator.test_by_epoch[-1]]  # type: ignore[attr-defined]
     assert model.predict(prompts) == written
+
+
+def test_a_model_without_its_package_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("transformers", "huggingface_hub", "huggingface_hub.constants"):
+        monkeypatch.setitem(sys.modules, package, None)
+    (spec,) = read_recipe("traced_addition", ["budget.network=huggingface:no-folder"])
+    assert spec.data["network"], "reading a recipe needs no package"
+    with pytest.raises(UserError, match=r"transformers is not installed; run `python -m pip install 'noisybench\[lang"):
+        prepare_run(spec)
 
 
 def test_a_short_context_is_refused_with_the_length_that_is_needed(folder: Path) -> None:

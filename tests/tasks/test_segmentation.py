@@ -13,44 +13,27 @@ from torch.nn import functional
 
 from noisybench.config.registry import get_entry
 from noisybench.config.resolve import resolve
-from noisybench.data.dataset import Dataset
 from noisybench.data.label_sets.statistics import intersection_over_union
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
 from noisybench.runs.preparation import prepare_run
-from noisybench.tasks.segmentation import Segmentation
 from noisybench.training.batch import BatchPlan
-from noisybench.training.stack import Stack
 from noisybench.training.training_set import TrainingSet
 from tests.helpers import (
     close,
     comparable_rows,
     prepared_toy,
-    start_first_epoch,
     toy_labels,
     toy_masks,
     toy_spec,
     train_toy,
 )
-
-MASKS: dict[str, Any] = {"task": "segmentation"}
-
-EAGER = {"name": "adele", "fixed_onset": 1, "correction_interval": 1, "confidence_threshold": 0.3}
-"""A mitigation that corrects masks after every epoch."""
+from tests.toy_masks import EAGER, MASKS, task_on
 
 
 def numbers(file: Path) -> Any:
     with Image.open(file) as opened:
         return np.array(opened)
-
-
-def task_on(dataset: Dataset, **budget: Any) -> Segmentation:
-    """A task at the start of its first epoch."""
-    labels = toy_labels(dataset)
-    data = TrainingSet(torch.from_numpy(dataset.train.inputs[:]), torch.from_numpy(labels.train), dataset.num_classes)
-    task = Segmentation(toy_spec(**MASKS, budget=budget).budget, 0, data, Stack([]))
-    start_first_epoch(task)
-    return task
 
 
 @pytest.mark.parametrize("name", ["gce", "sce", "bootstrapping", "elr", "label_smoothing", "co_teaching"])

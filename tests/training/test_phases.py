@@ -156,6 +156,16 @@ def test_a_new_algorithm_and_a_new_schedule_forget_settings_of_the_budgets() -> 
     assert second.budget == expected
 
 
+def test_a_phase_is_longer_than_the_warmup_of_its_learning_rate() -> None:
+    stack = {"name": "cal", "sieve_epochs": 2, "warmup_epochs": 1}
+    message = (
+        r"cal: the learning rate rises for 2 epochs, but its phase from epoch 0 has 2; decrease budget\.warmup_epochs"
+    )
+    with pytest.raises(UserError, match=message):
+        prepare_run(toy_spec(stack, dataset="digits", budget={"epochs": 6, "warmup_epochs": 2}))
+    prepare_run(toy_spec(stack, dataset="digits", budget={"epochs": 6, "warmup_epochs": 1}))
+
+
 def test_phases_longer_than_the_budget_are_refused_before_training() -> None:
     stack = {"name": "t_revision", "warmup_epochs": 2, "revision_epochs": 3}
     message = (
