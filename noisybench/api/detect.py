@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.audit.detectors import DETECTORS
+from noisybench.audit.detectors.catalog import DETECTORS
 from noisybench.audit.predictions import check_probabilities
 from noisybench.data.containers import as_array, library_of
 from noisybench.data.in_memory_inputs import read_inputs

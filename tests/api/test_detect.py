@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 import noisybench as nb
 from noisybench.api.detect import INPUTS, detect
-from noisybench.audit.detectors import DETECTORS
+from noisybench.audit.detectors.catalog import DETECTORS
 
 SIZE, CLASSES = 240, 3
 

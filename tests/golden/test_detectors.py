@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from sklearn.ensemble import BaggingClassifier
 from sklearn.tree import DecisionTreeClassifier
 
-from noisybench.audit.detectors import data_oob, fine, tracin, two_cluster_threshold
+from noisybench.audit.detectors.attributions import tracin
+from noisybench.audit.detectors.features import data_oob, fine, two_cluster_threshold
 from tests.golden.vectors import load_golden
 
 
