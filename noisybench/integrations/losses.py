@@ -29,8 +29,8 @@ from noisybench.integrations._stack_loss import OWN_LOOP, Reduction, StackLoss
 from noisybench.integrations._stacks import NOT_LOSSES
 
 __all__ = [
-    "ELR", "GCE", "GLS", "SCE", "BackwardCorrection", "Bootstrapping", "CrossEntropy", "DiceLoss", "ForwardCorrection", "Indexed",
-    "LabelSmoothing", "NoiseRobustDice", "StackLoss", "TLoss", "TrimmedLoss", "estimate_transition", "mixup",
+    "ELR", "GCE", "GLS", "JAL", "SCE", "BackwardCorrection", "Bootstrapping", "CrossEntropy", "DiceLoss", "ForwardCorrection",
+    "Indexed", "LabelSmoothing", "NoiseRobustDice", "StackLoss", "TLoss", "TrimmedLoss", "estimate_transition", "mixup",
 ]  # fmt: skip
 
 
@@ -117,6 +117,17 @@ class SCE(NamedLoss):
     """
 
     mitigation = "sce"
+
+
+class JAL(NamedLoss):
+    """Joint asymmetric loss (Wang et al. 2025): normalized cross-entropy or focal loss + asymmetric squared error.
+
+    >>> import torch
+    >>> JAL(alpha=2.0, asymmetry=2.5)(torch.zeros(1, 2), torch.tensor([0]))
+    tensor(3.1250)
+    """
+
+    mitigation = "jal"
 
 
 class ELR(NamedLoss):

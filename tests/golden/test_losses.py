@@ -22,6 +22,7 @@ from noisybench.mitigations.cores2 import CORES2
 from noisybench.mitigations.forward_correction import ForwardCorrection
 from noisybench.mitigations.gce import GCE
 from noisybench.mitigations.gls import GLS
+from noisybench.mitigations.jal import JAL
 from noisybench.mitigations.jocor import JoCoR
 from noisybench.mitigations.label_smoothing import LabelSmoothing
 from noisybench.mitigations.mixup import Mixup
@@ -164,6 +165,17 @@ def test_generalized_label_smoothing_is_the_authors(classes: int) -> None:
         loss, gradient = loss_and_gradient(mitigation, logits, labels)
         assert loss.mean().item() == pytest.approx(golden[f"loss_{classes}"][number], abs=1e-5)
         torch.testing.assert_close(gradient / 12, golden.tensor(f"gradient_{classes}")[number], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+def test_joint_asymmetric_loss_is_the_authors(classes: int) -> None:
+    golden = load_golden("jal")
+    logits, labels = golden.tensor(f"logits_{classes}"), golden.tensor(f"labels_{classes}")
+    for number, (alpha, beta, asymmetry, focusing) in enumerate(golden["settings"].tolist()):
+        mitigation = JAL(alpha=alpha, beta=beta, asymmetry=asymmetry, focusing=focusing)
+        loss, gradient = loss_and_gradient(mitigation, logits, labels)
+        assert loss.mean().item() == pytest.approx(golden[f"loss_{classes}"][number], rel=3e-7)
+        torch.testing.assert_close(gradient / 12, golden.tensor(f"gradient_{classes}")[number], rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize("number", range(3))

@@ -78,8 +78,8 @@ NEEDED: dict[str, dict[str, Any]] = {
     "replaces_classifier": dict.fromkeys(("knn", "mahalanobis", "spectral_truncation"), True),
     "distributed_state": {
         "adele": {"counts": "sum"}, "elr": {"targets": "gather"},
-        "bootstrapping": {}, "cdr": {}, "cross_entropy": {}, "gce": {}, "gls": {}, "label_smoothing": {}, "sce": {}, "sop": {},
-        "lora": {}, "pencil": {}, "volminnet": {},
+        "bootstrapping": {}, "cdr": {}, "cross_entropy": {}, "gce": {}, "gls": {}, "jal": {}, "label_smoothing": {}, "sce": {},
+        "sop": {}, "lora": {}, "pencil": {}, "volminnet": {},
     },
 }  # fmt: skip
 """Requirements of mitigations with their defaults that are not those of a plain loss."""
