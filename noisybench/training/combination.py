@@ -24,6 +24,11 @@ CONFLICTS: tuple[tuple[str, str, str], ...] = (
         "{second} keeps state per sample and cannot follow {first}, which mixes samples",
     ),
     (
+        "repeats_loss",
+        "per_sample_state",
+        "{second} keeps state per sample, which {first} would update twice in each step",
+    ),
+    (
         "trains_copies",
         "per_sample_state",
         "{second} keeps one state per sample and cannot train the several networks of {first}",
@@ -63,6 +68,7 @@ def combined_requirements(parts: Sequence[Requirements]) -> Requirements:
         per_sample_state=any(part.per_sample_state for part in parts),
         follows_mixing=all(part.follows_mixing for part in parts if part.per_sample_state),
         mixes_samples=any(part.mixes_samples for part in parts),
+        repeats_loss=any(part.repeats_loss for part in parts),
         trains_copies=any(part.trains_copies for part in parts),
         sets_initial_weights=any(part.sets_initial_weights for part in parts),
         freezes_layers=any(part.freezes_layers for part in parts),

@@ -52,6 +52,7 @@ class Requirements:
         follows_mixing: that state is kept up to date from `Batch.mixing` where another mitigation mixes the samples; a loss
             with state per sample cannot follow such a mitigation otherwise.
         mixes_samples: the mitigation mixes samples, which then have no loss of their own.
+        repeats_loss: the mitigation computes the loss of each batch more than once, which would update state per sample as often.
         trains_copies: the mitigation trains every network of several with the rest of the stack.
         sets_initial_weights: the mitigation initializes the networks, which a pre-trained backbone does not allow.
         freezes_layers: the mitigation trains some layers at a time, which one that builds the model decides as well.
@@ -78,6 +79,7 @@ class Requirements:
     per_sample_state: bool = False
     follows_mixing: bool = False
     mixes_samples: bool = False
+    repeats_loss: bool = False
     trains_copies: bool = False
     sets_initial_weights: bool = False
     freezes_layers: bool = False
