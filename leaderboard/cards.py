@@ -54,7 +54,7 @@ def card_section(payloads: Sequence[SettingPayload]) -> dict[str, Any]:
             card["settings"] = [position for position, name in enumerate(names) if name == card["name"]]
     rows: dict[tuple[str, ...], int] = {}
     for card in (card for kind in CARD_KINDS for card in kinds[kind]):
-        card["parameters"] = [rows.setdefault(row, len(rows)) for row in card["parameters"]]
+        card["parameters"] = [rows.setdefault(row, len(rows)) for row in card.get("parameters", [])]
     tables = [list(map(list, rows)), *(table for kind in CARD_KINDS for card in kinds[kind] for table in _tables(card))]
     for card in kinds["metrics"]:
         tables += _tables(card)
@@ -63,7 +63,7 @@ def card_section(payloads: Sequence[SettingPayload]) -> dict[str, Any]:
 
 def _tables(card: dict[str, Any]) -> list[list[list[Any]]]:
     """Replace the tables of a card by copies, and return these."""
-    fidelity = card["fidelity"]
+    fidelity = card.get("fidelity")
     if fidelity is not None:
         card["fidelity"] = fidelity = {**fidelity, "deviations": [list(row) for row in fidelity["deviations"]]}
     for name in ("papers", "presets"):
@@ -173,8 +173,9 @@ def _static() -> dict[str, list[dict[str, Any]]]:
 
 
 def _card(card: ComponentCard) -> dict[str, Any]:
+    """Return what the page shows of a component; without fields that are empty."""
     license_ = card.license
-    return {
+    fields = {
         "name": card.name,
         "lead": card.lead,
         "details": card.details,
@@ -193,17 +194,18 @@ def _card(card: ComponentCard) -> dict[str, Any]:
         "command": card.command,
         "search": _search_command(card),
     }
+    return {name: value for name, value in fields.items() if value}
 
 
-def _search_command(card: ComponentCard) -> str:
-    """Return the command that searches the parameters of a mitigation; empty without ranges to search."""
+def _search_command(card: ComponentCard) -> str | bool:
+    """Return the command that searches the parameters of a mitigation; True if it is that of a run with another verb."""
     if card.kind != "mitigations" or not any(parameter.search for parameter in card.parameters):
-        return ""
+        return False
     for name in sorted(builtin_configs("searches")):
         base = load_config("searches", name).get("base", {})
         if base.get("mitigations") == card.name:
             return f"noisybench search {name}"
-    return re.sub(r"^noisybench \w+", "noisybench search", card.command)
+    return True
 
 
 def _fidelity(card: Fidelity) -> dict[str, Any]:

@@ -139,7 +139,7 @@ function drawCardFacts(view, card, kind) {
     element("span", place, `, ${versionText(card.fidelity.commit)}, license ${card.fidelity.license}`);
   }
   if (card.tasks) fact("Tasks").textContent = card.tasks.join(", ").replaceAll("_", " ");
-  if (kind === "mitigations") fact("Privileged information").textContent = card.privileged.join("; ") || "none";
+  if (kind === "mitigations") fact("Privileged information").textContent = card.privileged?.join("; ") ?? "none";
   if (card.convention) withCode(fact("Noise rate"), card.convention);
   if (card.license) {
     const [name, url, access, remark] = card.license, place = fact("License of the data");
@@ -169,7 +169,8 @@ function drawMeasured(view, card) {
     element("h4", view, "Best measured settings, selected by a search");
     drawPlaces(view, "", card.measured.tuned.map(([stack, position]) => [position, stack]), card.name, "");
   } else if (card.search) {
-    element("code", element("p", view, "Best measured settings: not searched on this board. Search them with "), card.search);
+    const command = card.search === true ? card.command.replace(/^noisybench \w+/, "noisybench search") : card.search;
+    element("code", element("p", view, "Best measured settings: not searched on this board. Search them with "), command);
   }
 }
 function drawMeasurements(view, card) {

@@ -64,6 +64,7 @@ NOT_LOSSES: dict[str, str] = {
     "pls": "reads several views of each example, and trains a contrastive head",
     "promix": "trains two networks with two classifiers each, on two views of the examples that each selects",
     "random_pruning": SUBSET,
+    "sam": "moves the weights before each backward pass, and back before the step of the optimizer",
     "self_consistency": "changes how responses are generated, not how a network is trained",
     "simclr": "pre-trains the network; load pre-trained weights into your model",
     "small_loss_pruning": SCORES,

@@ -72,6 +72,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     ),
     "follows_mixing": {"elr": True},
     "mixes_samples": dict.fromkeys(("disc", "dividemix", "elr_plus", "lsa", "mixup", "pes_semi", "pls", "promix"), True),
+    "repeats_loss": {"sam": True},
     "trains_copies": {"ensemble": True},
     "sets_initial_weights": {"simclr": True},
     "freezes_layers": {"pes": True, "pes_semi": True},

@@ -32,6 +32,7 @@ from tests.helpers import comparable_rows, prepared_toy, toy_dataset, toy_labels
     [
         ("gce+elr", "gce and elr both define the loss, but only one mitigation of a stack can"),
         ("ensemble+elr", "elr keeps one state per sample and cannot train the several networks of ensemble"),
+        ("sam+elr", "elr keeps state per sample, which sam would update twice in each step"),
         ("elr+elr", "`elr` appears twice in the stack"),
     ],
 )
