@@ -47,6 +47,8 @@ class Measurement:
         seed: seed of the run.
         privileged: privileged information that the stack uses.
         last: score by the selection rule `last`; `last10`, `noisy_val`, `label_wave` and `oracle` likewise.
+        validation: score on the noisy validation labels after the last epoch.
+        validation_size: number of these labels.
         balanced_last: balanced accuracy by the selection rule `last`, and so on. None for tasks without one class per example.
         worst_class_recall: lowest recall of a class on the test targets at the end.
         noise_auroc: AUROC of the final label quality against incorrect labels.
@@ -81,6 +83,8 @@ class Measurement:
     noisy_val: float | None
     label_wave: float | None
     oracle: float | None
+    validation: float | None
+    validation_size: int
     balanced_last: float | None
     balanced_last10: float | None
     balanced_noisy_val: float | None
@@ -149,6 +153,8 @@ def measure(
         seed=record.seed,
         privileged=tuple(record.privileged),
         **select_by_all(record),
+        validation=final.noisy_val_score,
+        validation_size=record.manifest["dataset"]["sizes"]["validation"],
         **{f"balanced_{rule}": score for rule, score in select_by_all(record, balanced=True).items()},
         worst_class_recall=min((recall for recall in record.test_recall if recall is not None), default=None),
         noise_auroc=record.detection.auroc,

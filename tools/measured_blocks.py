@@ -5,10 +5,11 @@ usage: python tools/measured_blocks.py [--check] [FILE ...]
 In Markdown, a block is everything between `<!-- measured: KIND ENTRY -->` and `<!-- end -->`. Kinds: `table` (mean score of
 each stack in each setting), `gains` (the same as differences from cross-entropy, which also draws docs/ENTRY.png), `verdict`
 (sentences), `origin` (runs, version, device, duration), `summary` (how far single stacks are below the best ones), `stress`
-(stress cards), `claims` (those of tools/claims.yaml), and one table for each other number of a run in `NUMBERS`. A block
-`<!-- measured: methods TASK -->` has all mitigations of a task, from the registry and all entries. In the header of a suite, a
-line `measured: KIND ENTRY` begins such a block, which ends at the next one or at the next field. The blocks of an entry that does
-not ship yet, but is listed in tools/boards.yaml, say so. `--check` writes nothing and fails if a file would change.
+(stress cards), `advice` (regret of `noisybench advise --evaluate`), `claims` (those of tools/claims.yaml), and one table for
+each other number of a run in `NUMBERS`. A block `<!-- measured: methods TASK -->` has all mitigations of a task, from the
+registry and all entries. In the header of a suite, a line `measured: KIND ENTRY` begins such a block, which ends at the next
+one or at the next field. The blocks of an entry that does not ship yet, but is listed in tools/boards.yaml, say so. `--check`
+writes nothing and fails if a file would change.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import NamedTuple
 
 import yaml
 
+from noisybench.advice.evaluation import evaluate_advice, regret_table
 from noisybench.leaderboard.display_names import distinct_names, distinguishing_titles
 from noisybench.leaderboard.filters import member_names
 from noisybench.leaderboard.measurements import builtin_measurements
@@ -303,6 +305,23 @@ def claims(entry: Entry) -> Block:
     ]
 
 
+def advice(entry: Entry) -> Block:
+    """Return the regret of advice and of simpler strategies in the settings of an entry, which take no part in it."""
+    known = [
+        setting for name in sorted({each.entry for each in builtin_measurements()}) for setting in Entry(name).settings
+    ]
+    evaluation = evaluate_advice(known, entry.settings)
+    if not evaluation.settings:
+        sys.exit(
+            f"error: {entry.name} has no setting with cross-entropy and two more stacks without privileged information"
+        )
+    text = (
+        f"Points of the score after the last epoch below the best stack of the setting, {len(evaluation.settings)} settings, "
+        f"{entry.seeds()}. Best in: settings where it is at most half a point below."
+    )
+    return [(text, regret_table(evaluation))]
+
+
 def methods(task: str) -> Block:
     """Return all mitigations whose first task is the given one: size, needs, places and costs on the entries, fidelity."""
     overviews = [each for each in _overviews() if each.card.tasks[0] == task]
@@ -364,7 +383,7 @@ def _fidelity_text(overview: MethodOverview) -> str:
 
 KINDS: Mapping[str, Callable[[Entry], Block]] = {
     "table": table, "gains": gains, "verdict": verdict, "summary": summary, "stress": stress, "claims": claims,
-    "origin": origin,
+    "origin": origin, "advice": advice,
     **{kind: functools.partial(numbers, number=number) for kind, number in NUMBERS.items()},
 }  # fmt: skip
 

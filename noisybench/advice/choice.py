@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from noisybench.leaderboard.mixed_model import LabelSetScores, compare_stacks
 from noisybench.leaderboard.statistics import rank
 from noisybench.leaderboard.verdict import BASELINE
-from noisybench.records.schema import RunRecord
 
 TIE_MARGIN = 0.01
 """Largest difference of scores that counts as a tie; a larger one is more likely than not a real one."""
@@ -44,11 +43,6 @@ class Choice:
     high: float | None
     probability: float | None
     replicates: int
-
-
-def noisy_validation_score(record: RunRecord) -> float | None:
-    """Return the score on noisy validation labels at the last epoch; None without a validation split."""
-    return record.rows[-1].noisy_val_score
 
 
 def choose(

@@ -15,8 +15,9 @@ from noisybench.advice.candidates import (
     shortlist,
     usable_settings,
 )
-from noisybench.advice.choice import TIE_MARGIN, choose, noisy_validation_score
+from noisybench.advice.choice import MIN_INTERVAL_REPLICATES, TIE_MARGIN, choose
 from noisybench.advice.regime import Regime, regime_of
+from noisybench.leaderboard.rounding import fixed
 from noisybench.leaderboard.setting_description import without_parameters
 from noisybench.leaderboard.statistics import Summary, summarize
 from noisybench.leaderboard.table import Setting, StackRow
@@ -62,7 +63,7 @@ class Evaluation:
         strategies: strategies in the order of the table.
         settings: title of each evaluated setting, with its best stack and what was advised.
         against_average: regret of the best stack on average minus that of advice, over the settings that have both; positive
-            if advice helps. None without records of noisy validation scores.
+            if advice helps. None without noisy validation labels.
     """
 
     strategies: tuple[Strategy, ...]
@@ -119,6 +120,32 @@ def evaluate_advice(settings: Sequence[Setting], targets: Sequence[Setting] | No
     average, advice = regrets[BEST_ON_AVERAGE], regrets[ADVICE]
     differences = [average[key] - advice[key] for key in advice if key in average]
     return Evaluation(strategies, tuple(rows), summarize(differences))
+
+
+def regret_table(evaluation: Evaluation) -> list[list[str]]:
+    """Return the regret of all strategies in points as rows of texts, the titles first.
+
+    Example:
+        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.table import build_settings
+        >>> regret_table(evaluate_advice(build_settings(builtin_measurements())))[0][:3]
+        ['strategy', 'mean regret', '95 % interval']
+    """
+    cells = [["strategy", "mean regret", "95 % interval", "worst", "best in", "without other rates"]]
+    for strategy in evaluation.strategies:
+        summary, count = strategy.summary, len(strategy.regrets)
+        if summary is None or strategy.worst is None:
+            cells.append([strategy.name, "–", "", "", "needs noisy validation labels", ""])
+            continue
+        interval = f"none: {count} setting{'s' if count > 1 else ''}"
+        if summary.low is not None and summary.high is not None and count >= MIN_INTERVAL_REPLICATES:
+            interval = f"{fixed(summary.low, 1, 100)} to {fixed(summary.high, 1, 100)}"
+        rest = strategy.without_rates
+        cells.append([
+            strategy.name, fixed(summary.mean, 1, 100), interval, fixed(strategy.worst, 1, 100),
+            f"{strategy.count_best()} of {count}", fixed(rest.mean, 1, 100) if rest else "–",
+        ])  # fmt: skip
+    return cells
 
 
 def _data(setting: Setting) -> tuple[str, str, str]:
@@ -214,20 +241,14 @@ def _validated(
 
 
 def _resolution(rows: Rows) -> float:
-    """Return the step of scores on noisy validation labels; 0 without complete records."""
-    sizes = {
-        each.record.manifest["dataset"]["sizes"]["validation"]
-        for row in rows.values()
-        for each in row.measurements
-        if each.record
-    }
-    return 1 / max(sizes) if sizes and max(sizes) else 0.0
+    """Return the step of scores on noisy validation labels; 0 without such labels."""
+    largest = max((each.validation_size for row in rows.values() for each in row.measurements), default=0)
+    return 1 / largest if largest else 0.0
 
 
 def _noisy_scores(row: StackRow) -> dict[int, float]:
-    """Return the noisy validation score by seed; empty without complete records."""
-    scores = {each.seed: noisy_validation_score(each.record) if each.record else None for each in row.measurements}
-    return {seed: score for seed, score in scores.items() if score is not None}
+    """Return the noisy validation score by seed; empty without noisy validation labels."""
+    return {each.seed: each.validation for each in row.measurements if each.validation is not None}
 
 
 BEST_ON_AVERAGE = "best on average"

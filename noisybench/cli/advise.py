@@ -235,7 +235,7 @@ def _print_plan(console: Console, plan: TrainingPlan) -> None:
 
 def _train(console: Console, store: object, task: AdviceTask, plan: TrainingPlan, jobs: int) -> Choice:
     """Train the candidates beside cross-entropy, and choose by noisy validation."""
-    from noisybench.advice.choice import choose, noisy_validation_score
+    from noisybench.advice.choice import choose
     from noisybench.advice.training import replicates
     from noisybench.cli import limits
     from noisybench.cli.run import train_session
@@ -264,7 +264,7 @@ def _train(console: Console, store: object, task: AdviceTask, plan: TrainingPlan
     costs: dict[str, float] = {}
     for stack, specs in stacks.items():
         own = [(number, finished[spec.identity]) for number, spec in enumerate(specs) if spec.identity in finished]
-        values = {number: noisy_validation_score(record) for number, record in own}
+        values = {number: record.rows[-1].noisy_val_score for number, record in own}
         scores[stack] = {number: value for number, value in values.items() if value is not None}
         costs[stack] = sum(record.cost.wall_seconds for _, record in own) / max(len(own), 1)
     if not any(scores.values()):
@@ -280,7 +280,7 @@ def _evaluate(suite: str) -> None:
     from rich.table import Table
 
     from noisybench.advice.choice import MIN_INTERVAL_REPLICATES
-    from noisybench.advice.evaluation import evaluate_advice
+    from noisybench.advice.evaluation import evaluate_advice, regret_table
     from noisybench.leaderboard.measurements import SHIPPED, builtin_measurements
     from noisybench.leaderboard.rounding import fixed
     from noisybench.leaderboard.stored import measurements_of
@@ -297,23 +297,10 @@ def _evaluate(suite: str) -> None:
     if not evaluation.settings:
         raise UserError("--evaluate: no setting has cross-entropy and two more stacks without privileged information")
     console = make_console()
-    columns = ("strategy", "mean regret", "95 % interval", "worst", "best in", "without other rates")
-    table = Table(*columns, box=None, header_style="bold")
-    for strategy in evaluation.strategies:
-        summary, count = strategy.summary, len(strategy.regrets)
-        if summary is None or strategy.worst is None:
-            table.add_row(strategy.name, "–", "", "", "needs complete records", "")
-            continue
-        interval = (
-            f"{fixed(summary.low, 1, 100)} to {fixed(summary.high, 1, 100)}"
-            if summary.low is not None and summary.high is not None and count >= MIN_INTERVAL_REPLICATES
-            else f"none: {count} setting{'s' if count > 1 else ''}"
-        )
-        table.add_row(
-            strategy.name, fixed(summary.mean, 1, 100), interval, fixed(strategy.worst, 1, 100),
-            f"{strategy.count_best()} of {count}",
-            fixed(strategy.without_rates.mean, 1, 100) if strategy.without_rates else "–",
-        )  # fmt: skip
+    titles, *rows = regret_table(evaluation)
+    table = Table(*titles, box=None, header_style="bold")
+    for row in rows:
+        table.add_row(*row)
     console.print(table)
     for title, best, advised in evaluation.settings:
         _say(console, f"{title}: best {best}, advised {advised}")
