@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,7 +100,8 @@ def detect(
 
     Args:
         name: `aum` (margins), `confident_joint`, `el2n`, `entropy`, `margin`, `posterior` or `self_confidence` (labels and
-            pred_probs), `forgetting` (correct), `data_oob`, `fine`, `mahalanobis` or `neighbors` (labels and features),
+            pred_probs), `forgetting` (correct), `data_oob`, `fine`, `mahalanobis` `neighbors` or `simifeat` (labels and
+            features),
             `self_influence` (attributions), `small_loss` (losses), `tracin` (labels, features and pred_probs), or `trust`
             (trust_scores).
         labels: (N,) observed labels: integers or text, in a list, an array, a tensor or a column.
@@ -115,7 +116,7 @@ def detect(
         attributions: (N,) influences of examples on their own loss, or (N, N) influences on the same examples, such as the
             results of ``self_attribute`` and ``attribute`` of the package `dattri`.
         class_names: classes in the order of the columns of `pred_probs`; by default, class indices or sorted labels.
-        parameters: parameters of the detector, such as ``k=20`` of `neighbors`.
+        parameters: parameters of the detector, such as ``k=20`` of `neighbors` or ``variant="vote"`` of `simifeat`.
 
     Raises:
         UserError: the detector is unknown, an input is missing, superfluous or invalid, or lengths differ.
@@ -157,7 +158,7 @@ def _check_inputs(name: str, given: Sequence[str], parameters: dict[str, Any]) -
     """Return the inputs that a detector needs, and refuse others, and unknown parameters.
 
     Raises:
-        UserError: an input is missing or not used, or a parameter is unknown or no positive number.
+        UserError: an input is missing or not used, or a parameter is unknown or has an invalid value.
     """
     needed = _needed(name)
     missing = [key for key in needed if key not in given]
@@ -177,7 +178,10 @@ def _check_inputs(name: str, given: Sequence[str], parameters: dict[str, Any]) -
             raise UserError(
                 f"detect: {name} has no parameter {show(key, quotes=False)}; {nearest(key, [*known, *INPUTS])}"
             )
-        if (as_integer(value) or 0) < 1:
+        choices = get_args(get_type_hints(DETECTORS[name])[key])
+        if choices and value not in choices:
+            raise UserError(f"detect: unknown {key} {show(value, quotes=False)}; {nearest(str(value), choices)}")
+        if not choices and (as_integer(value) or 0) < 1:
             raise UserError(f"detect: {key} must be an integer from 1, but got {show(value)}")
     return needed
 

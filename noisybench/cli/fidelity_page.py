@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from noisybench.audit.detectors.cards import CARDS
 from noisybench.config.fidelity import Fidelity
 from noisybench.config.licenses import License
 from noisybench.evaluation.cards import KINDS, declared_licenses, fidelity_cards
@@ -24,7 +25,7 @@ instead. The license and the access of every dataset, and of labels that others 
 
 
 def fidelity_page() -> str:
-    """Return the cards of all mitigations, noise models and metrics as one Markdown page.
+    """Return the cards of all mitigations, noise models, metrics and detectors as one Markdown page.
 
     Example:
         >>> fidelity_page().splitlines()[0]
@@ -34,6 +35,8 @@ def fidelity_page() -> str:
     for kind in KINDS:
         parts.append(f"## {TITLES[kind]}\n")
         parts += [_section(name, card) for name, card in fidelity_cards(kind).items() if card is not None]
+    parts.append("## Detectors of given numbers\n")
+    parts += [_section(name, card) for name, card in CARDS.items()]
     parts.append("## Licenses of data\n")
     parts += ["| dataset or noise model | license | access | note |", "| --- | --- | --- | --- |"]
     parts += [_license_row(name, terms) for kind in DATA_KINDS for name, terms in declared_licenses(kind).items()]

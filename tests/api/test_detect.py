@@ -183,6 +183,10 @@ def test_attributions_of_dattri_find_planted_errors():
         ),
         ({"name": "neighbors", "labels": [0, 1], "features": [[1], [2]], "k": 0}, "k must be an integer from 1, but got 0"),
         (
+            {"name": "simifeat", "labels": [0, 1], "features": [[1], [2]], "variant": "votes"},
+            "unknown variant `votes`; did you mean `vote`",
+        ),
+        (
             {"name": "margin", "labels": [0, 1, 1], "pred_probs": [[1, 0], [0, 1]]},
             "the inputs must describe the same examples, but their numbers differ: pred_probs 2, labels 3",
         ),

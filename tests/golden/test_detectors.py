@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.ensemble import BaggingClassifier
+from sklearn.neighbors import NearestNeighbors
 from sklearn.tree import DecisionTreeClassifier
 
 from noisybench.audit.detectors.attributions import tracin
+from noisybench.audit.detectors.consensus import consensus_transition
 from noisybench.audit.detectors.features import data_oob, fine, two_cluster_threshold
+from noisybench.audit.detectors.neighbors import least_similar, simifeat
+from noisybench.errors import UserError
 from tests.golden.vectors import load_golden
 
 
@@ -28,6 +33,40 @@ def test_a_label_of_one_example_and_equal_features_are_never_flagged() -> None:
     assert found.flagged is not None
     assert not found.flagged.any()
     np.testing.assert_allclose(found.scores, [-1, -1, -1, 0], atol=1e-12)
+
+
+def test_votes_consensus_and_selections_are_those_of_simifeat() -> None:
+    golden = load_golden("simifeat")
+    labels, features = golden["labels"], golden["features"]
+    voted = simifeat(labels=labels, features=features, variant="vote")
+    np.testing.assert_allclose(1 - voted.scores, golden["votes"][np.arange(len(labels)), labels], rtol=0, atol=2e-6)
+    np.testing.assert_allclose(-np.log(1 - voted.scores + 1e-8), golden["scores"], rtol=0, atol=2e-6)
+    np.testing.assert_array_equal(voted.flagged, golden["mv"])
+    nearest = NearestNeighbors(n_neighbors=3, metric="cosine").fit(features).kneighbors(features)[1]
+    # The code of the authors makes one update fewer than its number of steps.
+    transition, classes = consensus_transition(labels[nearest], 4, steps=19)
+    np.testing.assert_allclose(transition, golden["transition"], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(classes, golden["classes"], rtol=0, atol=1e-6)
+    flagged = least_similar(voted.scores, labels, np.diag(transition) * classes)
+    np.testing.assert_array_equal(flagged, golden["rank1"])
+    transition, classes = consensus_transition(labels[nearest], 4)
+    np.testing.assert_allclose(transition, golden["transition_400"], rtol=0, atol=0.01)
+    ranked = simifeat(labels=labels, features=features)
+    np.testing.assert_array_equal(ranked.scores, voted.scores)
+    np.testing.assert_array_equal(ranked.flagged, least_similar(voted.scores, labels, np.diag(transition) * classes))
+
+
+def test_simifeat_needs_three_examples_to_rank_and_two_to_vote() -> None:
+    points, labels = np.array([[1, 0], [1, 1]], dtype=np.float32), np.array([0, 2])
+    with pytest.raises(UserError, match="there are 2 examples; give three or more, or set variant=vote"):
+        simifeat(labels=labels, features=points)
+    for k in (1, 2, 10):
+        voted = simifeat(labels=labels, features=points, k=k, variant="vote")
+        np.testing.assert_allclose(voted.scores, 0 if k == 1 else 1 - np.sqrt(0.5), atol=1e-7)
+        assert voted.flagged is not None
+        assert not voted.flagged.any()
+    opposite = simifeat(labels=labels, features=points * np.float32([[1], [-1]]), variant="vote")
+    assert np.isfinite(opposite.scores).all()
 
 
 def test_influences_of_tracin_are_squared_gradients_of_the_last_layer() -> None:

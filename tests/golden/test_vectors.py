@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from noisybench.audit.detectors.cards import CARDS as DETECTOR_CARDS
 from noisybench.config.registry import list_entries
 from noisybench.evaluation.catalog import METRICS
 from tests.golden.vectors import DATA, load_golden
@@ -20,6 +21,7 @@ CARDS = {
     for name, entry in list_entries(kind).items()
     if entry.module.startswith("noisybench.") and entry.fidelity
 } | {f"metrics.{name}": metric.fidelity for name, metric in METRICS.items()}
+CARDS |= {f"detectors.{name}": card for name, card in DETECTOR_CARDS.items()}
 
 
 @pytest.mark.parametrize("name", NAMES)

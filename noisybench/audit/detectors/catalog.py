@@ -11,7 +11,7 @@ from collections.abc import Callable
 from noisybench.audit.detectors.attributions import self_influence, tracin, trust
 from noisybench.audit.detectors.dynamics import aum, forgetting, small_loss
 from noisybench.audit.detectors.features import data_oob, fine, mahalanobis
-from noisybench.audit.detectors.neighbors import neighbors
+from noisybench.audit.detectors.neighbors import neighbors, simifeat
 from noisybench.audit.detectors.predictions import (
     confident_joint,
     el2n,
@@ -26,7 +26,7 @@ DETECTORS: dict[str, Callable[..., DetectorResult]] = {
     function.__name__: function
     for function in (
         aum, confident_joint, data_oob, el2n, entropy, fine, forgetting, mahalanobis, margin, neighbors, posterior,
-        self_confidence, self_influence, small_loss, tracin, trust,
+        self_confidence, self_influence, simifeat, small_loss, tracin, trust,
     )
 }  # fmt: skip
 """Detectors by name."""

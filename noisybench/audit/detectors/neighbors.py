@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from noisybench.audit.detectors.result import DetectorResult, Labels
+from noisybench.audit.detectors.consensus import consensus_transition
+from noisybench.audit.detectors.result import DetectorResult, Floats, Labels
+from noisybench.errors import UserError
 from noisybench.nn.neighbors import nearest_neighbors, unit_rows
+
+RATE_LIMITS = (0.05, 0.95)
+"""Noise rates of a class in place of an estimate of 0 or less, or 1 or more (SimiFeat)."""
 
 
 def neighbors(*, labels: Labels, features: NDArray[np.float32], k: int = 20) -> DetectorResult:
@@ -18,7 +25,72 @@ def neighbors(*, labels: Labels, features: NDArray[np.float32], k: int = 20) -> 
         >>> neighbors(labels=np.array([0, 1, 1, 1]), features=points, k=2).scores
         array([1. , 0.5, 0.5, 0. ])
     """
-    points = unit_rows(torch.from_numpy(features))
-    nearest = nearest_neighbors(points, points, min(k, len(points) - 1), own=torch.arange(len(points)))[1].numpy()
+    nearest = _nearest(features, k)[1]
     scores = (labels[nearest] != labels[:, None]).mean(1)
     return DetectorResult(scores, scores > 0.5)
+
+
+def simifeat(
+    *, labels: Labels, features: NDArray[np.float32], k: int = 10, variant: Literal["rank", "vote"] = "rank"
+) -> DetectorResult:
+    """Return one minus the cosine similarity of the label and the votes of its neighbors (SimiFeat, Zhu et al. 2022).
+
+    The `k` voters are the example and its nearest neighbors, weighted by cosine similarity. `rank` flags the least similar
+    labels of each class, as many as are incorrect by the consensus of two neighbors (HOC); `vote` flags labels that have
+    fewer votes than another class.
+
+    Raises:
+        UserError: `rank` is given fewer than three examples.
+
+    Example:
+        >>> points = np.repeat(np.eye(2, dtype=np.float32), 6, axis=0)
+        >>> simifeat(labels=np.array([0, 0, 1, 0, 0, 0, 1, 1, 1, 1, 1, 1]), features=points, k=6, variant="vote").scores.round(2)
+        array([0.02, 0.02, 0.8 , 0.02, 0.02, 0.02, 0.  , 0.  , 0.  , 0.  , 0.  , 0.  ])
+    """
+    if variant == "rank" and len(labels) < 3:
+        raise UserError(
+            f"simifeat: `rank` compares labels with two neighbors, but there are {len(labels)} examples; give three or more, "
+            "or set variant=vote"
+        )
+    num_classes, rows = int(labels.max()) + 1, np.arange(len(labels))
+    similarities, nearest = _nearest(features, max(k - 1, 2))
+    # An example votes with the similarity at which a nearer neighbor would be if the distances went on evenly.
+    own = 2 * similarities[:, :1] - similarities[:, 1:2] if similarities.shape[1] > 1 else similarities
+    weights = np.concatenate([own, similarities[:, : k - 1]], axis=1).clip(min=0)
+    votes = np.zeros((len(labels), num_classes))
+    np.add.at(votes, (rows[:, None], np.concatenate([labels[:, None], labels[nearest[:, : k - 1]]], axis=1)), weights)
+    votes /= np.maximum(np.linalg.norm(votes, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    scores = 1 - votes[rows, labels]
+    if variant == "vote":
+        return DetectorResult(scores, votes.max(1) > votes[rows, labels])
+    transition, classes = consensus_transition(labels[np.column_stack([rows, nearest[:, :2]])], num_classes)
+    return DetectorResult(scores, least_similar(scores, labels, np.diag(transition) * classes))
+
+
+def least_similar(scores: Floats, labels: Labels, correct: Floats) -> NDArray[np.bool_]:
+    """Return True for the highest scores of each label, as many as are incorrect.
+
+    Args:
+        scores: (N,) scores.
+        labels: (N,) labels.
+        correct: (C,) probabilities that an example is of a class and labeled as such.
+
+    Example:
+        >>> scores = np.array([0.1, 0.3, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8])
+        >>> least_similar(scores, np.array([0, 0, 0, 0, 1, 1, 1, 1]), np.array([0.375, 0.25])).nonzero()[0]
+        array([3, 6, 7])
+    """
+    flagged, low, high = np.zeros(len(labels), dtype=bool), *RATE_LIMITS
+    for label in np.unique(labels):
+        members = labels == label
+        rate = 1 - min(float(correct[label] / members.mean()), 1.0)
+        rate = high if rate >= 1 else low if rate <= 0 else rate
+        flagged[members] = scores[members] >= np.quantile(scores[members], 1 - rate)
+    return flagged
+
+
+def _nearest(features: NDArray[np.float32], count: int) -> tuple[Floats, NDArray[np.int64]]:
+    """Return the (N, K) largest cosine similarities of each example to others, in descending order, and their positions."""
+    points = unit_rows(torch.from_numpy(features))
+    found = nearest_neighbors(points, points, min(count, len(points) - 1), own=torch.arange(len(points)))
+    return found[0].double().numpy(), found[1].numpy()

@@ -1,0 +1,68 @@
+"""Fidelity cards of the detectors that follow a reference."""
+
+from __future__ import annotations
+
+from noisybench.config.fidelity import Deviation, Fidelity
+
+CARDS: dict[str, Fidelity] = {
+    "fine": Fidelity(
+        formula="score = -|<f, u_y>| / |f|,  u_y: the first singular vector of the features of label y",
+        reference="https://github.com/Kthyeon/FINE_official",
+        commit="d5ab341dec5356d5f9a2a8ebc3ba8e846188af61",
+        license="not stated",
+        compared="scores and selection by k-means of 60 features of 3 classes",
+        difference="2e-6 in the scores; no selected example differs",
+        golden=("fine",),
+        deviations=(
+            Deviation(
+                "the two clusters of a label are the best division of all; the authors' k-means starts at random",
+                "the result is the same in every call",
+                "none in the frozen vectors",
+            ),
+        ),
+    ),
+    "simifeat": Fidelity(
+        formula="score = 1 - v_y / |v|,  v: votes of k examples by cosine similarity",
+        reference="https://github.com/UCSC-REAL/SimiFeat",
+        commit="534af484f3831891ae698b73892425e63482c4b0",
+        license="CC-BY-NC-4.0",
+        compared="votes, scores, transition matrix after 20 and 400 steps, and both selections of 240 features of 4 classes",
+        difference="1.7e-7 in the scores and after 20 steps; no selected example differs",
+        golden=("simifeat",),
+        deviations=(
+            Deviation(
+                "one pass over given features; the authors decide by a majority of 21 passes over augmented images",
+                "features are what is given",
+                "not measured",
+            ),
+            Deviation(
+                "the noise rate of a class is the estimate; the authors add a random offset within .05",
+                "equal calls give equal flags",
+                "at most 5 % of the examples of a class are flagged or not",
+            ),
+            Deviation(
+                "the consensus is counted once, on all examples; the authors average 10 draws of 15,000 examples",
+                "no sampling error",
+                "none for up to 15,000 examples",
+            ),
+            Deviation(
+                "the optimization starts from equal classes and in double precision; the authors' start is random, in single "
+                "precision",
+                "equal calls give equal flags",
+                "after all steps, entries of the transition matrix differ by .004 from the same start and by at most .006 from "
+                "four random ones",
+            ),
+            Deviation(
+                "a negative similarity counts as 0; the authors count it",
+                "the logarithm of a negative vote has no value",
+                "none for non-negative features",
+            ),
+            Deviation(
+                "a label with as many votes as another class is not flagged; the authors take the first class",
+                "a tie contradicts no label",
+                "only ties",
+            ),
+        ),
+    ),
+}
+"""Cards by the names of detectors."""
