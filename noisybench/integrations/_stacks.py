@@ -55,6 +55,7 @@ NOT_LOSSES: dict[str, str] = {
     "mlp_probe": TRAINED_WEIGHTS,
     "nmtune": "replaces the head of a frozen backbone, and regularizes its features",
     "noise_weighted_dice": "weighs pixels by the network's predictions for the masks of the whole training set",
+    "ogc": "reads the learning rate of each step, with which its threshold changes",
     "oracle_pruning": SUBSET,
     "peer_loss": "draws further examples of the training set in each step",
     "pencil": "trains the labels of each example with an optimizer of their own, and the network in phases",

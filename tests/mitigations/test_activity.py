@@ -28,6 +28,7 @@ NEVER_ACTS = [
     ({"name": "promix", "warmup_epochs": 3, "ramp_epochs": 4}, 3, "no example would be selected"),
     ({"name": "gls", "warmup_epochs": 3}, 3, "is cross-entropy only; set it to at most 2"),
     ({"name": "peer_loss"}, 1, "gives the peer term no weight in a budget of 1 epoch"),
+    ({"name": "ogc", "interval": 2, "queue_size": 384}, 3, "so that no gradient would be clipped; decrease queue_size"),
     ({"name": "f_divergence", "warmup_epochs": 3}, 3, "is cross-entropy only; set it to at most 2"),
     ({"name": "trimmed_loss"}, 1, "one epoch is training without selection"),
     ({"name": "adele", "fixed_onset": 3}, 3, "first correction is possible after epoch 3"),

@@ -66,8 +66,8 @@ NEEDED: dict[str, dict[str, Any]] = {
     "keep_step_count": {},
     "per_sample_state": dict.fromkeys(
         (
-            "cal", "cores2", "cores2_star", "disc", "dividemix", "elr", "elr_plus", "lsa", "pencil", "pls", "promix", "sop",
-            "sop_plus",
+            "cal", "cores2", "cores2_star", "disc", "dividemix", "elr", "elr_plus", "lsa", "ogc", "pencil", "pls", "promix",
+            "sop", "sop_plus",
         ), True,
     ),
     "follows_mixing": {"elr": True},
