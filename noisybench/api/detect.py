@@ -100,10 +100,9 @@ def detect(
 
     Args:
         name: `aum` (margins), `confident_joint`, `el2n`, `entropy`, `margin`, `posterior` or `self_confidence` (labels and
-            pred_probs), `forgetting` (correct), `data_oob`, `fine`, `mahalanobis` `neighbors` or `simifeat` (labels and
-            features),
-            `self_influence` (attributions), `small_loss` (losses), `tracin` (labels, features and pred_probs), or `trust`
-            (trust_scores).
+            pred_probs), `forgetting` (correct), `data_oob`, `deep_knn`, `fine`, `mahalanobis`, `neighbors` or `simifeat`
+            (labels and features), `self_influence` (attributions), `small_loss` (losses), `tracin` (labels, features and
+            pred_probs), or `trust` (trust_scores).
         labels: (N,) observed labels: integers or text, in a list, an array, a tensor or a column.
         features: (N, D) features of a model that was not trained on the labels.
         pred_probs: (N, C) probabilities of models that were not trained on the example; a data frame may name the classes. For

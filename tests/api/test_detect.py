@@ -175,7 +175,7 @@ def test_attributions_of_dattri_find_planted_errors():
         ({"name": "margin", "losses": [0, 1]}, "margin needs labels: .*; what is given suffices for small_loss"),
         (
             {"name": "small_loss", "losses": [0, 1], "features": [[1], [2]]},
-            "small_loss does not use features; leave it out, or choose a detector that does: data_oob, fine, mahalanobis",
+            "small_loss does not use features; leave it out, or choose a detector that does: data_oob, deep_knn, fine",
         ),
         (
             {"name": "neighbors", "labels": [0, 1], "features": [[1], [2]], "n": 3},

@@ -8,13 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.ensemble import BaggingClassifier
-from sklearn.neighbors import NearestNeighbors
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from sklearn.tree import DecisionTreeClassifier
 
 from noisybench.audit.detectors.attributions import tracin
 from noisybench.audit.detectors.consensus import consensus_transition
 from noisybench.audit.detectors.features import data_oob, fine, two_cluster_threshold
-from noisybench.audit.detectors.neighbors import least_similar, simifeat
+from noisybench.audit.detectors.neighbors import deep_knn, least_similar, simifeat
 from noisybench.errors import UserError
 from tests.golden.vectors import load_golden
 
@@ -56,6 +56,29 @@ def test_votes_consensus_and_selections_are_those_of_simifeat() -> None:
     np.testing.assert_array_equal(ranked.flagged, least_similar(voted.scores, labels, np.diag(transition) * classes))
 
 
+def test_votes_of_deep_knn_are_those_of_a_library_on_its_own_training_set() -> None:
+    rng = np.random.default_rng(0)
+    clean = np.arange(120) % 4
+    features = (1000 + np.eye(4, 5)[clean] + 0.4 * rng.normal(size=(120, 5))).astype(np.float32)
+    labels = np.where(rng.random(120) < 0.3, rng.integers(0, 4, 120), clean)
+    ties = []
+    for k in (1, 7, 25):
+        library = KNeighborsClassifier(k, algorithm="brute").fit(features.astype(np.float64), labels)
+        shares = library.predict_proba(features.astype(np.float64))
+        own, others = shares[np.arange(120), labels], shares.copy()
+        others[np.arange(120), labels] = -1
+        found = deep_knn(labels=labels, features=features, k=k)
+        np.testing.assert_allclose(found.scores, others.max(1) - own, rtol=0, atol=1e-15)
+        tied = np.isclose(others.max(1), own)
+        assert found.flagged is not None
+        np.testing.assert_array_equal(found.flagged[~tied], (shares.argmax(1) != labels)[~tied])
+        assert not found.flagged[tied].any()
+        ties.append(int(tied.sum()))
+    assert ties == [0, 9, 2]
+    one_class = deep_knn(labels=np.zeros(3, dtype=np.int64), features=features[:3])
+    np.testing.assert_array_equal(one_class.scores, -1)
+
+
 def test_simifeat_needs_three_examples_to_rank_and_two_to_vote() -> None:
     points, labels = np.array([[1, 0], [1, 1]], dtype=np.float32), np.array([0, 2])
     with pytest.raises(UserError, match="there are 2 examples; give three or more, or set variant=vote"):
@@ -65,7 +88,7 @@ def test_simifeat_needs_three_examples_to_rank_and_two_to_vote() -> None:
         np.testing.assert_allclose(voted.scores, 0 if k == 1 else 1 - np.sqrt(0.5), atol=1e-7)
         assert voted.flagged is not None
         assert not voted.flagged.any()
-    opposite = simifeat(labels=labels, features=points * np.float32([[1], [-1]]), variant="vote")
+    opposite = simifeat(labels=labels, features=points * np.array([[1], [-1]], dtype=np.float32), variant="vote")
     assert np.isfinite(opposite.scores).all()
 
 

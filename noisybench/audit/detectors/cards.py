@@ -5,6 +5,29 @@ from __future__ import annotations
 from noisybench.config.fidelity import Deviation, Fidelity
 
 CARDS: dict[str, Fidelity] = {
+    "deep_knn": Fidelity(
+        formula="score = (max_c≠y v_c - v_y) / k,  v: votes of the example and its k - 1 nearest neighbors",
+        reference="https://github.com/scikit-learn/scikit-learn",
+        commit="1.9.1",
+        license="BSD-3-Clause",
+        compared=(
+            "shares of votes and flags of 120 features of 4 classes at 1, 7 and 25 voters against `KNeighborsClassifier` on "
+            "its own training set; the authors of the method published no code"
+        ),
+        difference="1e-15 in the shares; no flag differs without a tie",
+        deviations=(
+            Deviation(
+                "a label with as many votes as another class is not flagged; the library takes the first class",
+                "a tie contradicts no label",
+                "only ties: 0, 9 and 2 of 120 labels at 1, 7 and 25 voters",
+            ),
+            Deviation(
+                "features are given; the paper takes the logits of a model that it trains first",
+                "a detector trains nothing",
+                "depends on the features",
+            ),
+        ),
+    ),
     "fine": Fidelity(
         formula="score = -|<f, u_y>| / |f|,  u_y: the first singular vector of the features of label y",
         reference="https://github.com/Kthyeon/FINE_official",

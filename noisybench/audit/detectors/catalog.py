@@ -11,7 +11,7 @@ from collections.abc import Callable
 from noisybench.audit.detectors.attributions import self_influence, tracin, trust
 from noisybench.audit.detectors.dynamics import aum, forgetting, small_loss
 from noisybench.audit.detectors.features import data_oob, fine, mahalanobis
-from noisybench.audit.detectors.neighbors import neighbors, simifeat
+from noisybench.audit.detectors.neighbors import deep_knn, neighbors, simifeat
 from noisybench.audit.detectors.predictions import (
     confident_joint,
     el2n,
@@ -25,7 +25,7 @@ from noisybench.audit.detectors.result import DetectorResult
 DETECTORS: dict[str, Callable[..., DetectorResult]] = {
     function.__name__: function
     for function in (
-        aum, confident_joint, data_oob, el2n, entropy, fine, forgetting, mahalanobis, margin, neighbors, posterior,
+        aum, confident_joint, data_oob, deep_knn, el2n, entropy, fine, forgetting, mahalanobis, margin, neighbors, posterior,
         self_confidence, self_influence, simifeat, small_loss, tracin, trust,
     )
 }  # fmt: skip

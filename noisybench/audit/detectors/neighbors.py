@@ -30,6 +30,30 @@ def neighbors(*, labels: Labels, features: NDArray[np.float32], k: int = 20) -> 
     return DetectorResult(scores, scores > 0.5)
 
 
+def deep_knn(*, labels: Labels, features: NDArray[np.float32], k: int = 20) -> DetectorResult:
+    """Return the most votes of another class minus those of the label, as fractions; flag where it is positive.
+
+    The `k` voters are the example and its nearest neighbors by Euclidean distance (deep k-NN, Bahri, Jiang and Gupta 2020).
+    The paper's features are the logits of a model trained on the labels.
+
+    Example:
+        >>> points = np.array([[0.0], [0.1], [0.2], [5.0]], dtype=np.float32)
+        >>> deep_knn(labels=np.array([0, 1, 1, 1]), features=points, k=3).flagged
+        array([ True, False, False, False])
+    """
+    points = torch.from_numpy(features).double()
+    points -= points.mean(0)
+    # Products of (x, 1) and (y, -|y|^2 / 2) are in the order of the distances of y from x.
+    queries = torch.cat([points, torch.ones(len(points), 1)], dim=1)
+    keys = torch.cat([points, -points.square().sum(1, keepdim=True) / 2], dim=1)
+    nearest = nearest_neighbors(queries, keys, min(k, len(points)) - 1, own=torch.arange(len(points)))[1].numpy()
+    votes, rows = _votes(labels, nearest, np.ones((len(labels), nearest.shape[1] + 1))), np.arange(len(labels))
+    of_label = votes[rows, labels].copy()
+    votes[rows, labels] = -np.inf
+    scores = (votes.max(1, initial=0) - of_label) / (nearest.shape[1] + 1)
+    return DetectorResult(scores, scores > 0)
+
+
 def simifeat(
     *, labels: Labels, features: NDArray[np.float32], k: int = 10, variant: Literal["rank", "vote"] = "rank"
 ) -> DetectorResult:
@@ -52,18 +76,17 @@ def simifeat(
             f"simifeat: `rank` compares labels with two neighbors, but there are {len(labels)} examples; give three or more, "
             "or set variant=vote"
         )
-    num_classes, rows = int(labels.max()) + 1, np.arange(len(labels))
+    rows = np.arange(len(labels))
     similarities, nearest = _nearest(features, max(k - 1, 2))
     # An example votes with the similarity at which a nearer neighbor would be if the distances went on evenly.
     own = 2 * similarities[:, :1] - similarities[:, 1:2] if similarities.shape[1] > 1 else similarities
     weights = np.concatenate([own, similarities[:, : k - 1]], axis=1).clip(min=0)
-    votes = np.zeros((len(labels), num_classes))
-    np.add.at(votes, (rows[:, None], np.concatenate([labels[:, None], labels[nearest[:, : k - 1]]], axis=1)), weights)
+    votes = _votes(labels, nearest[:, : k - 1], weights)
     votes /= np.maximum(np.linalg.norm(votes, axis=1, keepdims=True), np.finfo(np.float64).tiny)
     scores = 1 - votes[rows, labels]
     if variant == "vote":
         return DetectorResult(scores, votes.max(1) > votes[rows, labels])
-    transition, classes = consensus_transition(labels[np.column_stack([rows, nearest[:, :2]])], num_classes)
+    transition, classes = consensus_transition(labels[np.column_stack([rows, nearest[:, :2]])], votes.shape[1])
     return DetectorResult(scores, least_similar(scores, labels, np.diag(transition) * classes))
 
 
@@ -87,6 +110,19 @@ def least_similar(scores: Floats, labels: Labels, correct: Floats) -> NDArray[np
         rate = high if rate >= 1 else low if rate <= 0 else rate
         flagged[members] = scores[members] >= np.quantile(scores[members], 1 - rate)
     return flagged
+
+
+def _votes(labels: Labels, nearest: NDArray[np.int64], weights: Floats) -> Floats:
+    """Return the (N, C) votes for each class, by the labels of each example and of its K neighbors.
+
+    Args:
+        labels: (N,) labels.
+        nearest: (N, K) positions of the neighbors.
+        weights: (N, 1 + K) weights of the votes, first that of the example.
+    """
+    votes, rows = np.zeros((len(labels), int(labels.max()) + 1)), np.arange(len(labels))
+    np.add.at(votes, (rows[:, None], labels[np.column_stack([rows, nearest])]), weights)
+    return votes
 
 
 def _nearest(features: NDArray[np.float32], count: int) -> tuple[Floats, NDArray[np.int64]]:
