@@ -10,15 +10,22 @@ from types import ModuleType
 import pytest
 import yaml
 
-from noisybench.leaderboard.measurements import builtin_measurements
+from tests.leaderboard.frozen import frozen_measurements
 
 pytestmark = pytest.mark.fast
 ROOT = Path(__file__).parents[1]
 BLOCK = "<!-- measured: table quickstart -->\n<!-- end -->\n"
 
 
+@pytest.fixture
+def tool(shipped_tool: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The tool on measurements that do not change when boards are measured again."""
+    monkeypatch.setattr(shipped_tool, "builtin_measurements", frozen_measurements)
+    return shipped_tool
+
+
 @pytest.fixture(scope="module")
-def tool() -> ModuleType:
+def shipped_tool() -> ModuleType:
     spec = importlib.util.spec_from_file_location("measured_blocks", ROOT / "tools" / "measured_blocks.py")
     assert spec is not None
     assert spec.loader is not None
@@ -27,8 +34,8 @@ def tool() -> ModuleType:
     return module
 
 
-def test_blocks_are_as_measured(tool: ModuleType) -> None:
-    tool.main(["--check"])
+def test_blocks_are_as_measured(shipped_tool: ModuleType) -> None:
+    shipped_tool.main(["--check"])
 
 
 def test_a_changed_number_is_found_and_mended(
@@ -125,10 +132,8 @@ def test_a_board_that_is_not_measured_yet_says_so(tool: ModuleType, tmp_path: Pa
 def test_diagnostics_have_tables_of_their_own(
     tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shipped = [each for each in builtin_measurements() if each.entry == "quickstart"]
-    with_numbers = [
-        dataclasses.replace(each, diagnostics=(("first_error.f1", 0.25 + each.seed / 4),)) for each in shipped
-    ]
+    runs = [each for each in frozen_measurements() if each.entry == "quickstart"]
+    with_numbers = [dataclasses.replace(each, diagnostics=(("first_error.f1", 0.25 + each.seed / 4),)) for each in runs]
     monkeypatch.setattr(tool, "builtin_measurements", lambda: with_numbers)
     file = tmp_path / "page.md"
     file.write_text("<!-- measured: first_error quickstart -->\n<!-- end -->\n")
@@ -137,12 +142,12 @@ def test_diagnostics_have_tables_of_their_own(
 
 
 def test_a_stack_without_runs_in_a_setting_has_no_mean(tool: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    shipped = [
+    runs = [
         each
-        for each in builtin_measurements()
+        for each in frozen_measurements()
         if each.entry == "quickstart" and not (each.stack == "elr" and each.setting.noise.startswith("pair_flip"))
     ]
-    monkeypatch.setattr(tool, "builtin_measurements", lambda: shipped)
+    monkeypatch.setattr(tool, "builtin_measurements", lambda: runs)
     entry = tool.Entry("quickstart")
     rows = [row for ((_, cells),) in (tool.table(entry), tool.gains(entry)) for row in cells if row[0] == "elr"]
     assert rows == [["elr", "**96.6**", "–", "**97.2**", "–", "none"], ["elr", "+19.7", "–", "+9.0", "–"]]

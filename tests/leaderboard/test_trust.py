@@ -22,7 +22,8 @@ from noisybench.leaderboard.trust import Refused, TrustPolicy
 from tests.leaderboard.changes import changed_record, verdict
 
 FLAGS = {
-    "allow_empty_classes", "allow_shared_groups", "allow_unequal_geometry", "allow_unknown_files", "background", "center",
+    "adaptive", "allow_empty_classes", "allow_shared_groups", "allow_unequal_geometry", "allow_unknown_files", "background",
+    "center",
     "confidence_penalty", "correct", "cumulative", "download", "drop", "ensemble", "every_slice", "exclude_self", "flip",
     "literal", "partial", "per_class", "protect_small_objects", "residual", "resize", "checksum", "published",
     "split_folders", "strong_on_flagged", "uniform_prior", "calibration", "image_weights", "refine_targets",
