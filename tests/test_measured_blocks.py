@@ -77,6 +77,19 @@ def test_a_header_has_one_block_after_another(tool: ModuleType, tmp_path: Path) 
     tool.main(["--check", str(file)])
 
 
+def test_wide_tables_of_headers_number_their_titles_or_have_paragraphs(tool: ModuleType) -> None:
+    wide = [["stack", "noise " * 12, "elr", "noise " * 10], ["cross_entropy", "**1.0**", "2.0", "3.0"]]
+    *legend, titles, row = tool.plain_table(wide)
+    assert " ".join(legend) == f"[1] {('noise ' * 12).strip()}; [2] {('noise ' * 10).strip()}."
+    assert titles.split() == ["stack", "[1]", "elr", "[2]"]
+    assert row.split() == ["cross_entropy", "1.0*", "2.0", "3.0"]
+    claims = [["claim", "compared", "here"], ["A loss improves on another one. " * 5, "`a` - `b`", "holds"]]
+    lines = tool.plain_table(claims)
+    assert max(map(len, lines)) <= tool.HEADER_WIDTH
+    assert lines[0].startswith("- A loss improves on another one. A loss")
+    assert lines[-1].endswith("compared: `a` - `b`; here: holds.")
+
+
 def test_an_entry_without_a_number_has_no_table_of_it(tool: ModuleType, tmp_path: Path) -> None:
     file = tmp_path / "page.md"
     file.write_text("<!-- measured: ood_detection quickstart -->\n<!-- end -->\n")
