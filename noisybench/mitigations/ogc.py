@@ -228,7 +228,8 @@ def clipping_threshold(means: Tensor, variances: Tensor, limit: float) -> Tensor
 
     def is_within(threshold: Tensor) -> Tensor:
         low, high = (density * gradients.minimum(1 / threshold)).sum(1)
-        return high / low < limit
+        within: Tensor = high / low < limit
+        return within
 
     lowest = torch.full_like(means[0], SMALLEST)
     left, right = lowest, 1 - lowest
