@@ -37,8 +37,10 @@ WITHOUT_PRESETS = {
     "spectral_truncation": "its paper is not public",
     "trace_filter": "it has no paper",
     "early_stopping": "it has no settings",
-    **dict.fromkeys(("clslsr", "mean_teacher", "trinet"), "published for networks and data that are not here"),
-    "pixel_confident_learning": "published for networks and data that are not here",
+    **dict.fromkeys(
+        ("clslsr", "mean_teacher", "pixel_confident_learning", "sam", "trinet"),
+        "published for networks and data that are not here",
+    ),
 }
 """Mitigations without published settings of their own, and the reason."""
 
