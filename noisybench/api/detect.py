@@ -28,15 +28,20 @@ INPUTS = {
     "losses": "(N,) losses, or (E, N) of E epochs",
     "margins": "(N,) logits of the label minus the largest other logit, or (E, N) of E epochs",
     "correct": "(E, N) truth values: the prediction in an epoch was the label",
+    "selected": "(E, N) truth values: the example was trained on in the epoch",
     "trust_scores": "(N,) trust scores, or a detector with a method trust_scores(X, y), as in the package mislabeled",
     "attributions": "(N,) self-influences or (N, N) influences, such as from self_attribute and attribute of dattri",
 }
 """What detectors read."""
 
 SHAPES: dict[str, tuple[int, ...]] = {
-    "pred_probs": (2, 3), "losses": (1, 2), "margins": (1, 2), "correct": (2,), "trust_scores": (1,), "attributions": (1, 2),
+    "pred_probs": (2, 3), "losses": (1, 2), "margins": (1, 2), "correct": (2,), "selected": (2,), "trust_scores": (1,),
+    "attributions": (1, 2),
 }  # fmt: skip
 """Numbers of axes that inputs may have."""
+
+TRUTH_VALUES = ("correct", "selected")
+"""Inputs that are truth values."""
 
 AXES = {"features": 0, "pred_probs": -2}
 """Axis of the examples, where it is not the last one."""
@@ -91,6 +96,7 @@ def detect(
     losses: Any = None,
     margins: Any = None,
     correct: Any = None,
+    selected: Any = None,
     trust_scores: Any = None,
     attributions: Any = None,
     class_names: Sequence[Any] | int | None = None,
@@ -99,10 +105,10 @@ def detect(
     """Score labels by a detector of mislabeled examples, from numbers of any model.
 
     Args:
-        name: `aum` (margins), `confident_joint`, `el2n`, `entropy`, `margin`, `posterior` or `self_confidence` (labels and
-            pred_probs), `forgetting` (correct), `data_oob`, `deep_knn`, `fine`, `mahalanobis`, `neighbors` or `simifeat`
-            (labels and features), `self_influence` (attributions), `small_loss` (losses), `tracin` (labels, features and
-            pred_probs), or `trust` (trust_scores).
+        name: `aum` (margins), `cnlcu` (losses and, if known, selected), `confident_joint`, `el2n`, `entropy`, `margin`,
+            `posterior` or `self_confidence` (labels and pred_probs), `forgetting` (correct), `data_oob`, `deep_knn`, `fine`,
+            `mahalanobis`, `neighbors` or `simifeat` (labels and features), `self_influence` (attributions), `small_loss`
+            (losses), `tracin` (labels, features and pred_probs), or `trust` (trust_scores).
         labels: (N,) observed labels: integers or text, in a list, an array, a tensor or a column.
         features: (N, D) features of a model that was not trained on the labels.
         pred_probs: (N, C) probabilities of models that were not trained on the example; a data frame may name the classes. For
@@ -110,6 +116,7 @@ def detect(
         losses: (N,) losses, or (E, N) of E epochs.
         margins: (N,) logits of the label minus the largest other logit, or (E, N) of E epochs.
         correct: (E, N) truth values: the prediction in an epoch was the label.
+        selected: (E, N) truth values: the example was trained on in the epoch; by default, in every epoch.
         trust_scores: (N,) scores, higher for labels to trust; or an object with a method ``trust_scores(X, y)``, such as the
             detectors of the package `mislabeled`, which is called with the features and labels.
         attributions: (N,) influences of examples on their own loss, or (N, N) influences on the same examples, such as the
@@ -131,13 +138,13 @@ def detect(
         raise UserError(f"detect: unknown detector {show(name, quotes=False)}; {nearest(str(name), DETECTORS)}")
     given = {
         "labels": labels, "features": features, "pred_probs": pred_probs, "losses": losses, "margins": margins,
-        "correct": correct, "trust_scores": trust_scores, "attributions": attributions,
+        "correct": correct, "selected": selected, "trust_scores": trust_scores, "attributions": attributions,
     }  # fmt: skip
     given = {key: value for key, value in given.items() if value is not None}
     if hasattr(trust_scores, "trust_scores"):
         _check_inputs(name, [key for key in given if key != "features"], parameters)
         given["trust_scores"] = _ask_detector(trust_scores, given.pop("features", None), labels)
-    needed = _check_inputs(name, list(given), parameters)
+    used = _check_inputs(name, list(given), parameters)
     index = _index(given)
     arrays = _read(given, class_names)
     counts = {key: value.shape[AXES.get(key, -1)] for key, value in arrays.items()}
@@ -147,14 +154,14 @@ def detect(
     count = next(iter(counts.values()))
     if count < 2:
         raise UserError("detect: at least two examples are needed, but there is one")
-    result = DETECTORS[name](**{key: arrays[key] for key in needed}, **parameters)
+    result = DETECTORS[name](**{key: arrays[key] for key in used}, **parameters)
     return Detection(
         name, np.asarray(result.scores, dtype=np.float64), result.flagged, range(count) if index is None else index
     )
 
 
 def _check_inputs(name: str, given: Sequence[str], parameters: dict[str, Any]) -> list[str]:
-    """Return the inputs that a detector needs, and refuse others, and unknown parameters.
+    """Return the given inputs that a detector uses, and refuse others, and unknown parameters.
 
     Raises:
         UserError: an input is missing or not used, or a parameter is unknown or has an invalid value.
@@ -165,13 +172,16 @@ def _check_inputs(name: str, given: Sequence[str], parameters: dict[str, Any]) -
         possible = [other for other in DETECTORS if other != name and not set(_needed(other)) - set(given)]
         hint = f"; what is given suffices for {', '.join(possible)}" if possible else ""
         raise UserError(f"detect: {name} needs {missing[0]}: {INPUTS[missing[0]]}{hint}")
-    superfluous = [key for key in given if key not in (*needed, "labels")]
+    accepted = [key for key in inspect.signature(DETECTORS[name]).parameters if key in INPUTS]
+    superfluous = [key for key in given if key not in (*accepted, "labels")]
     if superfluous:
-        users = ", ".join(other for other in DETECTORS if superfluous[0] in _needed(other))
+        users = ", ".join(
+            other for other in DETECTORS if superfluous[0] in inspect.signature(DETECTORS[other]).parameters
+        )
         raise UserError(
             f"detect: {name} does not use {superfluous[0]}; leave it out, or choose a detector that does: {users}"
         )
-    known = [key for key in inspect.signature(DETECTORS[name]).parameters if key not in needed]
+    known = [key for key in inspect.signature(DETECTORS[name]).parameters if key not in INPUTS]
     for key, value in parameters.items():
         if key not in known:
             raise UserError(
@@ -182,7 +192,7 @@ def _check_inputs(name: str, given: Sequence[str], parameters: dict[str, Any]) -
             raise UserError(f"detect: unknown {key} {show(value, quotes=False)}; {nearest(str(value), choices)}")
         if not choices and (as_integer(value) or 0) < 1:
             raise UserError(f"detect: {key} must be an integer from 1, but got {show(value)}")
-    return needed
+    return [key for key in accepted if key in given]
 
 
 def _needed(name: str) -> list[str]:
@@ -251,13 +261,14 @@ def _read(given: dict[str, Any], class_names: Sequence[Any] | int | None) -> dic
 def _numbers(values: Any, name: str) -> NDArray[Any]:
     try:
         array = as_array(values)
-        array = array.astype(np.bool_ if name == "correct" and set(np.unique(array)) <= {0, 1} else np.float64)
+        array = array.astype(np.bool_ if name in TRUTH_VALUES and set(np.unique(array)) <= {0, 1} else np.float64)
     except (TypeError, ValueError):
         raise UserError(f"{name}: must be {INPUTS[name]}, but holds other things than numbers") from None
     if array.ndim not in SHAPES[name] or not array.size:
         raise UserError(f"{name}: must be {INPUTS[name]}, but has the shape {array.shape}")
-    if name == "correct" and array.dtype != np.bool_:
-        raise UserError("correct: must hold truth values, or 0 and 1; compare the predictions with the labels first")
+    if name in TRUTH_VALUES and array.dtype != np.bool_:
+        hint = "; compare the predictions with the labels first" if name == "correct" else ""
+        raise UserError(f"{name}: must hold truth values, or 0 and 1{hint}")
     invalid = np.argwhere(~np.isfinite(array))
     if len(invalid):
         raise UserError(

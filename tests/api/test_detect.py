@@ -60,6 +60,9 @@ def test_every_detector_finds_planted_errors_and_scores_each_example_by_itself_a
         assert (found.flagged == is_mislabeled).mean() > 0.9
     for key, value in inputs.items():
         np.testing.assert_array_equal(value, before[key])
+    if name == "cnlcu":
+        everywhere = nb.detect(name, **inputs, selected=np.ones_like(inputs["losses"]))
+        np.testing.assert_array_equal(everywhere.scores, found.scores)
     # Another order of the examples gives the same scores in that order.
     order = np.random.default_rng(1).permutation(SIZE)
     axis = {"features": 0, "labels": 0, "pred_probs": 0}
@@ -172,7 +175,7 @@ def test_attributions_of_dattri_find_planted_errors():
     [
         ({"name": "margins", "labels": [0, 1]}, "unknown detector `margins`; did you mean `margin`"),
         ({"name": "margin", "labels": [0, 1]}, r"margin needs pred_probs: \(N, C\) predicted probabilities"),
-        ({"name": "margin", "losses": [0, 1]}, "margin needs labels: .*; what is given suffices for small_loss"),
+        ({"name": "margin", "losses": [0, 1]}, "margin needs labels: .*; what is given suffices for cnlcu, small_loss"),
         (
             {"name": "small_loss", "losses": [0, 1], "features": [[1], [2]]},
             "small_loss does not use features; leave it out, or choose a detector that does: data_oob, deep_knn, fine",
@@ -199,6 +202,11 @@ def test_attributions_of_dattri_find_planted_errors():
         ),
         ({"name": "small_loss", "losses": ["a", "b"]}, "losses: must be .*, but holds other things than numbers"),
         ({"name": "small_loss", "losses": 3.0}, r"losses: must be .*, but has the shape \(\)"),
+        (
+            {"name": "small_loss", "losses": [0, 1], "selected": [[1, 0]]},
+            "small_loss does not use selected; leave it out, or choose a detector that does: cnlcu",
+        ),
+        ({"name": "cnlcu", "losses": [0, 1], "selected": [[2, 0]]}, "selected: must hold truth values, or 0 and 1"),
         ({"name": "forgetting", "correct": [[0.5, 1], [1, 1]]}, "correct: must hold truth values"),
         ({"name": "self_influence", "attributions": np.ones((2, 3))}, r"attributions: the shape is \(2, 3\)"),
         ({"name": "small_loss", "losses": [1.0]}, "at least two examples are needed"),

@@ -8,11 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.ensemble import BaggingClassifier
-from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
+from sklearn.neighbors import KNeighborsClassifier, LocalOutlierFactor, NearestNeighbors
 from sklearn.tree import DecisionTreeClassifier
 
 from noisybench.audit.detectors.attributions import tracin
 from noisybench.audit.detectors.consensus import consensus_transition
+from noisybench.audit.detectors.dynamics import cnlcu, hard_width, soft_width, truncated_means
 from noisybench.audit.detectors.features import data_oob, fine, two_cluster_threshold
 from noisybench.audit.detectors.neighbors import deep_knn, least_similar, simifeat
 from noisybench.errors import UserError
@@ -90,6 +91,49 @@ def test_simifeat_needs_three_examples_to_rank_and_two_to_vote() -> None:
         assert not voted.flagged.any()
     opposite = simifeat(labels=labels, features=points * np.array([[1], [-1]], dtype=np.float32), variant="vote")
     assert np.isfinite(opposite.scores).all()
+
+
+def test_means_and_bounds_are_those_of_cnlcu() -> None:
+    golden = load_golden("cnlcu")
+    losses, counts = golden["losses"].astype(np.float64), golden["counts"]
+    epochs, size = losses.shape
+    every_epoch = np.full(size, epochs + 1.0)
+    # The code of the authors counts a loss of 0 before the first epoch.
+    means = cnlcu(losses=losses).scores + soft_width(epochs, every_epoch)
+    np.testing.assert_allclose(means * epochs / (epochs + 1), golden["soft_means"], rtol=0, atol=5e-7)
+    np.testing.assert_allclose(soft_width(epochs, counts + 1), golden["soft_means"] - golden["soft"], rtol=0, atol=1e-7)
+    # Its hard truncation takes the other losses for the outliers, and 1.414 for the root of 2.
+    with_zero = np.concatenate([np.zeros((1, size)), losses])
+    means, outliers = truncated_means(with_zero)
+    np.testing.assert_array_equal(epochs + 1 - outliers, golden["hard_counts"])
+    left_out = (with_zero.sum(0) - means * (epochs + 1 - outliers)) / (epochs + 1)
+    np.testing.assert_allclose(left_out, golden["hard_means"], rtol=0, atol=5e-7)
+    width = hard_width(epochs, counts, golden["hard_counts"])
+    np.testing.assert_allclose(width, golden["hard_means"] - golden["hard"], rtol=1.5e-4)
+    means, outliers = truncated_means(losses)
+    found = cnlcu(losses=losses, variant="hard")
+    np.testing.assert_allclose(found.scores, means - hard_width(epochs, every_epoch, outliers))
+    assert found.flagged is None
+
+
+def test_outliers_of_cnlcu_are_those_of_a_library_and_rare_selections_lower_the_score() -> None:
+    rng = np.random.default_rng(0)
+    for epochs in (5, 12):
+        losses = rng.exponential(size=(epochs, 30))
+        means, outliers = truncated_means(losses)
+        for example in range(30):
+            library = LocalOutlierFactor(n_neighbors=2, contamination=0.1)
+            kept = library.fit_predict(losses[:, [example]]) == 1
+            assert outliers[example] == epochs - kept.sum()
+            np.testing.assert_allclose(means[example], losses[kept, example].mean())
+    equal, selected = np.ones((6, 3)), np.arange(6)[:, None] >= np.array([0, 3, 6])
+    for variant in ("soft", "hard"):
+        scores = cnlcu(losses=equal, selected=selected, variant=variant).scores
+        assert scores[0] > scores[1] > scores[2] > 0
+        one_epoch = cnlcu(losses=np.array([1.0, 2.0]), variant=variant).scores
+        np.testing.assert_allclose(one_epoch, cnlcu(losses=np.array([[1.0, 2.0]]), variant=variant).scores)
+    with pytest.raises(UserError, match=r"selected: the shape is \(5, 3\), but that of the losses is \(6, 3\)"):
+        cnlcu(losses=equal, selected=selected[1:])
 
 
 def test_influences_of_tracin_are_squared_gradients_of_the_last_layer() -> None:

@@ -5,6 +5,53 @@ from __future__ import annotations
 from noisybench.config.fidelity import Deviation, Fidelity
 
 CARDS: dict[str, Fidelity] = {
+    "cnlcu": Fidelity(
+        formula=(
+            "soft: score = mean log(1 + l + l²/2) - s (t + s log(2t) / t²) / (n - s);  hard: score = mean of l without o "
+            "outliers - 2 √(2s) 2 (t + √2 o) √(log(4t) / n) / ((t - o) √t);  l: losses of t epochs, n: selections, s: 1e-4"
+        ),
+        reference="https://github.com/xiaoboxia/CNLCU",
+        commit="b96ddac6e987c012afeee4fd2836c46654a26eb5",
+        license="not stated",
+        compared="means of 40 examples after 22 epochs, both widths of bounds, and outliers by the factors of scikit-learn",
+        difference="5e-7 in the means, 7e-8 in the soft widths, 1.2e-4 of 1.32 in the hard ones, whose √2 is 1.414 in the code",
+        golden=("cnlcu",),
+        deviations=(
+            Deviation(
+                "losses are given; the authors compute the bounds while two networks train on the selected examples",
+                "a detector trains nothing",
+                "without given selections, all bounds have one width, and the order is that of the means",
+            ),
+            Deviation(
+                "the outliers are left out; the authors' hard truncation sets all losses but the outliers to 0, and counts them "
+                "as the outliers",
+                "the paper, and the sign of the library's flags",
+                "in the frozen vectors the rank correlation with their means is -.23",
+            ),
+            Deviation(
+                "the bound of an example is that of its own losses; the authors' soft code compares the history of the first "
+                "example of a batch with the current losses of all",
+                "the paper",
+                "their selection in a batch is that of the current losses",
+            ),
+            Deviation(
+                "the mean is that of all losses; the authors count a loss of 0 before the first epoch",
+                "the paper",
+                "one epoch more: a factor of t / (t + 1) in the soft mean",
+            ),
+            Deviation(
+                "an example has one selection more than it is given; the authors count from 1 in the hard bound and from 2 in "
+                "the soft one",
+                "one definition, and finite bounds",
+                "at most 5e-5 t in the soft bound",
+            ),
+            Deviation(
+                "scores may be negative, and the parameter s is constant; the authors clip at 0, and s falls to 0 in 80 epochs",
+                "clipped scores have no order, and E epochs need not be those of the training",
+                "22 of the 40 hard scores of the authors are clipped",
+            ),
+        ),
+    ),
     "deep_knn": Fidelity(
         formula="score = (max_c≠y v_c - v_y) / k,  v: votes of the example and its k - 1 nearest neighbors",
         reference="https://github.com/scikit-learn/scikit-learn",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from noisybench.audit.detectors.attributions import self_influence, tracin, trust
-from noisybench.audit.detectors.dynamics import aum, forgetting, small_loss
+from noisybench.audit.detectors.dynamics import aum, cnlcu, forgetting, small_loss
 from noisybench.audit.detectors.features import data_oob, fine, mahalanobis
 from noisybench.audit.detectors.neighbors import deep_knn, neighbors, simifeat
 from noisybench.audit.detectors.predictions import (
@@ -25,8 +25,8 @@ from noisybench.audit.detectors.result import DetectorResult
 DETECTORS: dict[str, Callable[..., DetectorResult]] = {
     function.__name__: function
     for function in (
-        aum, confident_joint, data_oob, deep_knn, el2n, entropy, fine, forgetting, mahalanobis, margin, neighbors, posterior,
-        self_confidence, self_influence, simifeat, small_loss, tracin, trust,
+        aum, cnlcu, confident_joint, data_oob, deep_knn, el2n, entropy, fine, forgetting, mahalanobis, margin, neighbors,
+        posterior, self_confidence, self_influence, simifeat, small_loss, tracin, trust,
     )
 }  # fmt: skip
 """Detectors by name."""
