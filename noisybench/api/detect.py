@@ -29,6 +29,7 @@ INPUTS = {
     "margins": "(N,) logits of the label minus the largest other logit, or (E, N) of E epochs",
     "correct": "(E, N) truth values: the prediction in an epoch was the label",
     "selected": "(E, N) truth values: the example was trained on in the epoch",
+    "gradients": "(K, N, ...) gradients of the label's logit with respect to the input, at K checkpoints",
     "trust_scores": "(N,) trust scores, or a detector with a method trust_scores(X, y), as in the package mislabeled",
     "attributions": "(N,) self-influences or (N, N) influences, such as from self_attribute and attribute of dattri",
 }
@@ -36,14 +37,14 @@ INPUTS = {
 
 SHAPES: dict[str, tuple[int, ...]] = {
     "pred_probs": (2, 3), "losses": (1, 2), "margins": (1, 2), "correct": (2,), "selected": (2,), "trust_scores": (1,),
-    "attributions": (1, 2),
+    "gradients": (3, 4, 5), "attributions": (1, 2),
 }  # fmt: skip
 """Numbers of axes that inputs may have."""
 
 TRUTH_VALUES = ("correct", "selected")
 """Inputs that are truth values."""
 
-AXES = {"features": 0, "pred_probs": -2}
+AXES = {"features": 0, "pred_probs": -2, "gradients": 1}
 """Axis of the examples, where it is not the last one."""
 
 
@@ -97,6 +98,7 @@ def detect(
     margins: Any = None,
     correct: Any = None,
     selected: Any = None,
+    gradients: Any = None,
     trust_scores: Any = None,
     attributions: Any = None,
     class_names: Sequence[Any] | int | None = None,
@@ -108,7 +110,7 @@ def detect(
         name: `aum` (margins), `cnlcu` (losses and, if known, selected), `confident_joint`, `el2n`, `entropy`, `margin`,
             `posterior` or `self_confidence` (labels and pred_probs), `forgetting` (correct), `data_oob`, `deep_knn`, `fine`,
             `mahalanobis`, `neighbors` or `simifeat` (labels and features), `self_influence` (attributions), `small_loss`
-            (losses), `tracin` (labels, features and pred_probs), or `trust` (trust_scores).
+            (losses), `tracin` (labels, features and pred_probs), `trust` (trust_scores), or `vog` (labels and gradients).
         labels: (N,) observed labels: integers or text, in a list, an array, a tensor or a column.
         features: (N, D) features of a model that was not trained on the labels.
         pred_probs: (N, C) probabilities of models that were not trained on the example; a data frame may name the classes. For
@@ -117,6 +119,7 @@ def detect(
         margins: (N,) logits of the label minus the largest other logit, or (E, N) of E epochs.
         correct: (E, N) truth values: the prediction in an epoch was the label.
         selected: (E, N) truth values: the example was trained on in the epoch; by default, in every epoch.
+        gradients: (K, N, ...) gradients of the label's logit with respect to the input, at K checkpoints.
         trust_scores: (N,) scores, higher for labels to trust; or an object with a method ``trust_scores(X, y)``, such as the
             detectors of the package `mislabeled`, which is called with the features and labels.
         attributions: (N,) influences of examples on their own loss, or (N, N) influences on the same examples, such as the
@@ -138,7 +141,8 @@ def detect(
         raise UserError(f"detect: unknown detector {show(name, quotes=False)}; {nearest(str(name), DETECTORS)}")
     given = {
         "labels": labels, "features": features, "pred_probs": pred_probs, "losses": losses, "margins": margins,
-        "correct": correct, "selected": selected, "trust_scores": trust_scores, "attributions": attributions,
+        "correct": correct, "selected": selected, "gradients": gradients, "trust_scores": trust_scores,
+        "attributions": attributions,
     }  # fmt: skip
     given = {key: value for key, value in given.items() if value is not None}
     if hasattr(trust_scores, "trust_scores"):

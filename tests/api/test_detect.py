@@ -35,6 +35,7 @@ def planted():
         "losses": -np.log(of_label) + np.array([[0.1], [0.0]]),
         "margins": np.stack([margins - 1, margins + 1]),
         "correct": np.stack([~is_mislabeled & (np.arange(SIZE) % 5 > 0), ~is_mislabeled, ~is_mislabeled]),
+        "gradients": np.where(is_mislabeled, 3, 1)[:, None] * np.random.default_rng(2).normal(size=(6, SIZE, 4)),
         "trust_scores": of_label,
         "attributions": (1 - of_label) ** 2,
     }, is_mislabeled
@@ -65,7 +66,7 @@ def test_every_detector_finds_planted_errors_and_scores_each_example_by_itself_a
         np.testing.assert_array_equal(everywhere.scores, found.scores)
     # Another order of the examples gives the same scores in that order.
     order = np.random.default_rng(1).permutation(SIZE)
-    axis = {"features": 0, "labels": 0, "pred_probs": 0}
+    axis = {"features": 0, "labels": 0, "pred_probs": 0, "gradients": 1}
     moved = nb.detect(name, **{key: np.take(value, order, axis.get(key, -1)) for key, value in inputs.items()})
     np.testing.assert_allclose(moved.scores, found.scores[order], rtol=1e-4, atol=1e-5)
     # Tensors are read as arrays.

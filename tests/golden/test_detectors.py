@@ -13,7 +13,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from noisybench.audit.detectors.attributions import tracin
 from noisybench.audit.detectors.consensus import consensus_transition
-from noisybench.audit.detectors.dynamics import cnlcu, hard_width, soft_width, truncated_means
+from noisybench.audit.detectors.dynamics import cnlcu, hard_width, soft_width, truncated_means, vog
 from noisybench.audit.detectors.features import data_oob, fine, two_cluster_threshold
 from noisybench.audit.detectors.neighbors import deep_knn, least_similar, simifeat
 from noisybench.errors import UserError
@@ -134,6 +134,20 @@ def test_outliers_of_cnlcu_are_those_of_a_library_and_rare_selections_lower_the_
         np.testing.assert_allclose(one_epoch, cnlcu(losses=np.array([[1.0, 2.0]]), variant=variant).scores)
     with pytest.raises(UserError, match=r"selected: the shape is \(5, 3\), but that of the losses is \(6, 3\)"):
         cnlcu(losses=equal, selected=selected[1:])
+
+
+def test_scores_are_those_of_vog() -> None:
+    golden = load_golden("vog")
+    gradients, labels = golden["gradients"], golden["labels"]
+    np.testing.assert_allclose(gradients.std(0).mean(1), golden["raw"], rtol=1e-12)
+    found = vog(labels=labels, gradients=gradients)
+    np.testing.assert_allclose(found.scores, golden["normalized"], rtol=0, atol=1e-12)
+    images = vog(labels=labels, gradients=gradients.reshape(15, 50, 1, 2, 1))
+    np.testing.assert_array_equal(images.scores, found.scores)
+    equal = vog(labels=np.array([0, 0, 0, 1]), gradients=np.array([[[0.1]] * 4, [[0.2]] * 4]))
+    np.testing.assert_array_equal(equal.scores, 0)
+    with pytest.raises(UserError, match="variances need at least two checkpoints, but there is one"):
+        vog(labels=labels, gradients=gradients[:1])
 
 
 def test_influences_of_tracin_are_squared_gradients_of_the_last_layer() -> None:

@@ -134,5 +134,26 @@ CARDS: dict[str, Fidelity] = {
             ),
         ),
     ),
+    "vog": Fidelity(
+        formula="score = z-score, among the label's examples, of the mean over inputs x of std over checkpoints of dz_y/dx",
+        reference="https://github.com/chirag126/VOG",
+        commit="8f266afbeee714fe98ae557e96b61fb06089af52",
+        license="not stated",
+        compared="scores of 50 examples of 2 classes from the gradients of 15 epochs of the authors' toy experiment",
+        difference="0 in the scores",
+        golden=("vog",),
+        deviations=(
+            Deviation(
+                "gradients are given; in the authors' toy experiment they are those of probabilities, and add up over epochs",
+                "a detector trains nothing; the paper takes those of logits",
+                "depends on the gradients",
+            ),
+            Deviation(
+                "the examples of a label with equal values have the score 0; the authors divide by 0",
+                "scores must be numbers",
+                "only such labels, such as those of one example",
+            ),
+        ),
+    ),
 }
 """Cards by the names of detectors."""

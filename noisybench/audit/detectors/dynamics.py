@@ -1,4 +1,4 @@
-"""Detectors that read what was recorded while training: losses, margins and correct predictions of epochs."""
+"""Detectors that read what was recorded while training: losses, margins, correct predictions and gradients."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from noisybench.audit.detectors.result import DetectorResult, Floats
+from noisybench.audit.detectors.result import DetectorResult, Floats, Labels
 from noisybench.errors import UserError
 from noisybench.evaluation.mixture import two_components
 
@@ -104,6 +104,38 @@ def cnlcu(
         return DetectorResult(means - soft_width(epochs, counts))
     means, outliers = truncated_means(losses)
     return DetectorResult(means - hard_width(epochs, counts, outliers))
+
+
+def vog(*, labels: Labels, gradients: Floats) -> DetectorResult:
+    """Return the variance of gradients over checkpoints, normalized within each label (VoG, Agarwal et al. 2022).
+
+    The standard deviation over K checkpoints of the gradient of the label's logit with respect to each number of the input is
+    averaged over the input. Of these values, the scores are z-scores among the examples with the same label.
+
+    Args:
+        labels: (N,) labels.
+        gradients: (K, N, ...) gradients of the score of the label with respect to the input.
+
+    Raises:
+        UserError: there is only one checkpoint.
+
+    Example:
+        >>> gradients = np.array([[[1.0], [1.0], [1.0]], [[1.0], [1.0], [3.0]]])
+        >>> vog(labels=np.array([0, 0, 0]), gradients=gradients).scores.round(2)
+        array([-0.71, -0.71,  1.41])
+    """
+    if len(gradients) < 2:
+        raise UserError(
+            "gradients: variances need at least two checkpoints, but there is one; record gradients more often"
+        )
+    values = gradients.std(0).reshape(len(labels), -1).mean(1)
+    scores = np.zeros(len(labels))
+    for label in np.unique(labels):
+        members = labels == label
+        # Equal values have no z-scores, whatever rounding leaves of their deviation.
+        if np.ptp(values[members]) > 0:
+            scores[members] = (values[members] - values[members].mean()) / values[members].std()
+    return DetectorResult(scores)
 
 
 def soft_width(epochs: int, counts: Floats) -> Floats:
