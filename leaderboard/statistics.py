@@ -82,7 +82,9 @@ def summarize(values: Sequence[float], is_fraction: bool = False) -> Summary | N
         return Summary(mean, deviation, mean, mean, count)
     # The delta method: the derivative of the logit is 1 / (mean * (1 - mean)).
     center, half_width = math.log(mean / (1 - mean)), half_width / (mean * (1 - mean))
-    return Summary(mean, deviation, _expit(center - half_width), _expit(center + half_width), count)
+    # The mean limits both ends: for equal values they would otherwise be beside it by rounding.
+    low, high = min(mean, _expit(center - half_width)), max(mean, _expit(center + half_width))
+    return Summary(mean, deviation, low, high, count)
 
 
 def _expit(value: float) -> float:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
+import importlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+import scipy.stats
 import yaml
 
+from noisybench.leaderboard.measurements import Measurement
 from tests.leaderboard.frozen import frozen_measurements
 
 pytestmark = pytest.mark.fast
@@ -20,18 +24,21 @@ BLOCK = "<!-- measured: table quickstart -->\n<!-- end -->\n"
 @pytest.fixture
 def tool(shipped_tool: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The tool on measurements that do not change when boards are measured again."""
-    monkeypatch.setattr(shipped_tool, "builtin_measurements", frozen_measurements)
+    show(frozen_measurements(), monkeypatch)
     return shipped_tool
 
 
+def show(runs: list[Measurement], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let blocks show other measurements than those that ship."""
+    monkeypatch.setattr(importlib.import_module("blocks.entry"), "builtin_measurements", lambda: runs)
+
+
 @pytest.fixture(scope="module")
-def shipped_tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("measured_blocks", ROOT / "tools" / "measured_blocks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def shipped_tool() -> Iterator[ModuleType]:
+    # As for the script itself, whose folder Python adds to its path.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "tools"))
+        yield importlib.import_module("measured_blocks")
 
 
 def test_blocks_are_as_measured(shipped_tool: ModuleType) -> None:
@@ -79,13 +86,14 @@ def test_a_header_has_one_block_after_another(tool: ModuleType, tmp_path: Path) 
 
 def test_wide_tables_of_headers_number_their_titles_or_have_paragraphs(tool: ModuleType) -> None:
     wide = [["stack", "noise " * 12, "elr", "noise " * 10], ["cross_entropy", "**1.0**", "2.0", "3.0"]]
-    *legend, titles, row = tool.plain_table(wide)
+    text = importlib.import_module("blocks.text")
+    *legend, titles, row = text.plain_table(wide)
     assert " ".join(legend) == f"[1] {('noise ' * 12).strip()}; [2] {('noise ' * 10).strip()}."
     assert titles.split() == ["stack", "[1]", "elr", "[2]"]
     assert row.split() == ["cross_entropy", "1.0*", "2.0", "3.0"]
     claims = [["claim", "compared", "here"], ["A loss improves on another one. " * 5, "`a` - `b`", "holds"]]
-    lines = tool.plain_table(claims)
-    assert max(map(len, lines)) <= tool.HEADER_WIDTH
+    lines = text.plain_table(claims)
+    assert max(map(len, lines)) <= text.HEADER_WIDTH
     assert lines[0].startswith("- A loss improves on another one. A loss")
     assert lines[-1].endswith("compared: `a` - `b`; here: holds.")
 
@@ -115,6 +123,27 @@ def test_claims_of_publications_have_the_outcome_that_was_measured(tool: ModuleT
     )
 
 
+def test_claims_compare_settings_of_one_stack(
+    tool: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "claims.yaml").write_text(
+        "- {claim: A, source: B, stack: elr, match: rate, first: {noise: pair_flip}, second: {noise: symmetric_exclusive}}\n"
+        "- {claim: C, source: D, stack: elr, match: epochs, first: {noise: pair_flip}, second: {noise: symmetric_exclusive}}\n"
+    )
+    monkeypatch.setattr(importlib.import_module("blocks.claims"), "CLAIMS", tmp_path / "claims.yaml")
+    entry = tool.Entry("quickstart")
+    ((_, (_, row)),) = tool.claims(entry)
+    runs = [each for each in frozen_measurements() if each.entry == "quickstart" and each.stack == "elr"]
+    scores = {(each.setting.noise, each.seed): each.last or 0.0 for each in runs}
+    noises = ("pair_flip(rate=0.4)", "symmetric_exclusive(rate=0.4)")
+    gaps = [100 * (scores[noises[0], seed] - scores[noises[1], seed]) for seed in range(3)]
+    low, high = scipy.stats.t.interval(0.95, 2, np.mean(gaps), scipy.stats.sem(gaps))
+    assert row == [
+        "A (B)", "`elr`: pair_flip – symmetric_exclusive", f"{np.mean(gaps):+.1f} [{low:.1f}, {high:.1f}]", "0 of 1 settings",
+        "the reverse holds",
+    ]  # fmt: skip
+
+
 def cells_of(line: str) -> list[str]:
     return [cell.strip() for cell in line.split("|")]
 
@@ -133,7 +162,7 @@ def test_a_wrong_block_is_refused(tool: ModuleType, tmp_path: Path, block: str, 
 
 
 def test_a_board_that_is_not_measured_yet_says_so(tool: ModuleType, tmp_path: Path) -> None:
-    boards = yaml.safe_load(tool.BOARDS.read_text(encoding="utf-8"))
+    boards = yaml.safe_load((ROOT / "tools" / "boards.yaml").read_text(encoding="utf-8"))
     missing = [name for name in boards if not tool.is_measured(name)]
     file = tmp_path / "page.md"
     for name in missing:
@@ -147,7 +176,7 @@ def test_diagnostics_have_tables_of_their_own(
 ) -> None:
     runs = [each for each in frozen_measurements() if each.entry == "quickstart"]
     with_numbers = [dataclasses.replace(each, diagnostics=(("first_error.f1", 0.25 + each.seed / 4),)) for each in runs]
-    monkeypatch.setattr(tool, "builtin_measurements", lambda: with_numbers)
+    show(with_numbers, monkeypatch)
     file = tmp_path / "page.md"
     file.write_text("<!-- measured: first_error quickstart -->\n<!-- end -->\n")
     tool.main([str(file)])
@@ -160,7 +189,7 @@ def test_a_stack_without_runs_in_a_setting_has_no_mean(tool: ModuleType, monkeyp
         for each in frozen_measurements()
         if each.entry == "quickstart" and not (each.stack == "elr" and each.setting.noise.startswith("pair_flip"))
     ]
-    monkeypatch.setattr(tool, "builtin_measurements", lambda: runs)
+    show(runs, monkeypatch)
     entry = tool.Entry("quickstart")
     rows = [row for ((_, cells),) in (tool.table(entry), tool.gains(entry)) for row in cells if row[0] == "elr"]
     assert rows == [["elr", "**96.6**", "–", "**97.2**", "–", "none"], ["elr", "+19.7", "–", "+9.0", "–"]]

@@ -200,6 +200,11 @@ def test_interval_of_fractions_is_inside_their_range(values: list[float]) -> Non
     assert found.mean - 1e-12 <= found.high <= 1
 
 
+def test_interval_of_equal_fractions_contains_their_mean() -> None:
+    found = [summarize([count / 1000] * 3, is_fraction=True) for count in range(1, 1000)]
+    assert all(each and each.low <= each.mean <= each.high for each in found), "plots refuse negative error bars"
+
+
 def test_interval_of_fractions_is_the_delta_method_on_the_logit_scale() -> None:
     values = np.array([0.95, 0.99, 0.98, 0.999])
     found = summarize(values.tolist(), is_fraction=True)

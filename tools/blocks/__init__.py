@@ -1,0 +1,1 @@
+"""Blocks of measured numbers: what each kind shows of an entry that ships, and how it becomes text."""
