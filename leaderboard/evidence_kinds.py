@@ -90,7 +90,7 @@ EVIDENCE_KINDS = (
     ),
     EvidenceKind(
         "exact_match",
-        ("chain_of_thought",),
+        ("chain_of_thought", "prompting"),
         TraceEvidence,
         trace_evidence.check_shapes,
         trace_evidence.check_scores,

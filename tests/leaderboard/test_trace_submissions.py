@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from noisybench.data.traces.packed_texts import pack_texts, unpack_texts
 from noisybench.errors import UserError
 from noisybench.leaderboard import trace_evidence
+from noisybench.leaderboard.trust import TrustPolicy
 from noisybench.tasks.datasets.traced_integers import TracedIntegers
 from tests.leaderboard.changes import changed_evidence, changed_record, flip, list_files, one, verdict
 from tests.leaderboard.entries import write_entry
+from tests.tasks.test_language_models import save_model
 
 TEST, VALIDATION, TRAIN = 6, 4, 24
 PROBLEMS = {
@@ -54,6 +56,20 @@ def test_what_is_written_verifies_and_trains_again_to_the_same_bits(entry: Path)
     # The accuracy on longer numbers is the only diagnostic that the responses of a submission do not give.
     assert {"rows.test_loss", "rows.diagnostics"} <= found.claims
     assert "calibration_error" not in found.claims
+
+
+def test_prompted_runs_verify_and_run_again_to_the_same_bits(tmp_path: Path) -> None:
+    name = f"huggingface:{save_model(tmp_path / 'model')}"
+    setting = {
+        **SETTING,
+        "task": {"name": "prompting", "shots": 1},
+        "dataset": {"name": "traced_integers", **PROBLEMS, "program": "max", "count": 2, "ood_lengths": []},
+        "budget": {"network": name, "epochs": 1},
+    }
+    entry = write_entry(tmp_path, ("cross_entropy",), setting=setting)
+    found = verdict(entry, TrustPolicy(networks=[name]), rerun=1)
+    assert (found.status, found.runs, found.problems) == ("re-run", 1, [])
+    assert [each.endswith("bit-identical") for each in found.rerun] == [True]
 
 
 def test_a_run_without_validation_problems_verifies(tmp_path: Path) -> None:
