@@ -10,7 +10,7 @@ import torch
 
 from noisybench.config.budget import Budget
 from noisybench.mitigations.ogc import OGC, fit_mixture
-from tests.golden.generators.ogc import BATCH, INTERVAL, QUEUE, RATES, STEPS, STEPS_PER_EPOCH
+from tests.golden.generators.ogc import BATCH, CLASSES, INTERVAL, QUEUE, RATES, STEPS, STEPS_PER_EPOCH
 from tests.golden.test_losses import batch_of
 from tests.golden.vectors import load_golden
 
@@ -30,7 +30,7 @@ def test_losses_and_thresholds_are_the_authors() -> None:
         labels = golden.tensor("labels")[step]
         logits = golden.tensor("logits")[step].requires_grad_()
         task.logits = lambda inputs, logits=logits: logits
-        loss = mitigation.loss(task, batch_of(labels, 10))
+        loss = mitigation.loss(task, batch_of(labels, CLASSES))
         (gradient,) = torch.autograd.grad(loss.mean(), logits)
         assert loss.mean().item() == pytest.approx(golden["loss"][step], rel=0, abs=1e-6)
         torch.testing.assert_close(gradient, golden.tensor("gradient")[step], rtol=0, atol=1e-7)

@@ -14,7 +14,7 @@ REFERENCE = "https://github.com/cswjl/joint-asymmetric-loss"
 COMMIT = "0f9eb7b7730fecc319dee5cd53508a9ac26b570c"
 COMPUTED = (
     "NCEandAMSE and NFLandAMSE of losses.py with the settings of config.py for CIFAR-10, CIFAR-100, WebVision and Clothing1M: "
-    "loss and gradient of 12 examples of 10 and 100 classes"
+    "loss and gradient of 8 examples of 10 and 100 classes"
 )
 
 SIZES, LOSSES = (10, 100), ("NCEandAMSE", "NFLandAMSE")
@@ -33,8 +33,8 @@ def generate(folder: Path) -> dict[str, Any]:
         )
     }
     for classes in SIZES:
-        logits = torch.tensor(rng.normal(0, 2, (12, classes)), dtype=torch.float32)
-        labels = torch.from_numpy(rng.integers(0, classes, 12))
+        logits = torch.tensor(rng.normal(0, 2, (8, classes)), dtype=torch.float32)
+        labels = torch.from_numpy(rng.integers(0, classes, 8))
         results, gradients = [], []
         for criterion in losses:
             values = logits.clone().requires_grad_()

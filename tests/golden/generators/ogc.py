@@ -13,11 +13,11 @@ from tests.golden.reference import imports_from
 REFERENCE = "https://github.com/Virusdoll/OGC"
 COMMIT = "a6b342af647257f1c1de3dc52bac85c35c88c70f"
 COMPUTED = (
-    "OGC_CE of methods/losses_ogc.py: losses, gradients, thresholds and mixtures of 24 batches of 32 examples of 10 classes, "
+    "OGC_CE of methods/losses_ogc.py: losses, gradients, thresholds and mixtures of 24 batches of 32 examples of 5 classes, "
     "with a queue of 256 losses and an estimate every third step"
 )
 
-STEPS, STEPS_PER_EPOCH, BATCH, CLASSES, QUEUE, INTERVAL = 24, 6, 32, 10, 256, 3
+STEPS, STEPS_PER_EPOCH, BATCH, CLASSES, QUEUE, INTERVAL = 24, 6, 32, 5, 256, 3
 RATES = (0.1, 0.1, 0.01, 0.001)
 """Learning rate of each epoch."""
 
