@@ -93,6 +93,22 @@ def test_simifeat_needs_three_examples_to_rank_and_two_to_vote() -> None:
     assert np.isfinite(opposite.scores).all()
 
 
+def test_simifeat_never_flags_a_label_that_no_neighbor_contradicts() -> None:
+    rng, clean = np.random.default_rng(0), np.arange(90) % 3
+    features = (np.eye(3)[clean] + 0.01 * rng.random((90, 3))).astype(np.float32)
+    labels = np.where(np.arange(90) < 9, (clean + 1) % 3, clean)
+    for observed, points, least, most in (
+        (clean, features, 0, 0),
+        (labels, features, 8, 20),
+        (labels, 0 * features, 0, 0),
+    ):
+        ranked = simifeat(labels=observed, features=points)
+        assert ranked.flagged is not None
+        assert not ranked.flagged[ranked.scores == 0].any()
+        assert least <= ranked.flagged.sum() <= most
+        assert (ranked.flagged & (observed != clean)).sum() >= least
+
+
 def test_means_and_bounds_are_those_of_cnlcu() -> None:
     golden = load_golden("cnlcu")
     losses, counts = golden["losses"].astype(np.float64), golden["counts"]

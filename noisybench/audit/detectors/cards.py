@@ -132,6 +132,11 @@ CARDS: dict[str, Fidelity] = {
                 "a tie contradicts no label",
                 "only ties",
             ),
+            Deviation(
+                "a label without a vote for another class is not flagged; the authors flag a whole class whose scores are equal",
+                "neighbors that all agree contradict no label",
+                "none in the frozen vectors",
+            ),
         ),
     ),
     "vog": Fidelity(

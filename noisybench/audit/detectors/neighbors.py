@@ -60,8 +60,8 @@ def simifeat(
     """Return one minus the cosine similarity of the label and the votes of its neighbors (SimiFeat, Zhu et al. 2022).
 
     The `k` voters are the example and its nearest neighbors, weighted by cosine similarity. `rank` flags the least similar
-    labels of each class, as many as are incorrect by the consensus of two neighbors (HOC); `vote` flags labels that have
-    fewer votes than another class.
+    labels of each class, as many as are incorrect by the consensus of two neighbors (HOC), but none without a vote for
+    another class; `vote` flags labels that have fewer votes than another class.
 
     Raises:
         UserError: `rank` is given fewer than three examples.
@@ -84,10 +84,13 @@ def simifeat(
     votes = _votes(labels, nearest[:, : k - 1], weights)
     votes /= np.maximum(np.linalg.norm(votes, axis=1, keepdims=True), np.finfo(np.float64).tiny)
     scores = 1 - votes[rows, labels]
+    others = votes.copy()
+    others[rows, labels] = 0
     if variant == "vote":
-        return DetectorResult(scores, votes.max(1) > votes[rows, labels])
+        return DetectorResult(scores, others.max(1) > votes[rows, labels])
     transition, classes = consensus_transition(labels[np.column_stack([rows, nearest[:, :2]])], votes.shape[1])
-    return DetectorResult(scores, least_similar(scores, labels, np.diag(transition) * classes))
+    # Labels with equal scores are flagged together, which would be most of a class whose neighbors all agree.
+    return DetectorResult(scores, least_similar(scores, labels, np.diag(transition) * classes) & others.any(1))
 
 
 def least_similar(scores: Floats, labels: Labels, correct: Floats) -> NDArray[np.bool_]:
