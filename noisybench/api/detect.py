@@ -192,7 +192,7 @@ def _check_inputs(name: str, given: Sequence[str], parameters: dict[str, Any]) -
                 f"detect: {name} has no parameter {show(key, quotes=False)}; {nearest(key, [*known, *INPUTS])}"
             )
         choices = get_args(get_type_hints(DETECTORS[name])[key])
-        if choices and value not in choices:
+        if choices and not (isinstance(value, str) and value in choices):
             raise UserError(f"detect: unknown {key} {show(value, quotes=False)}; {nearest(str(value), choices)}")
         if not choices and (as_integer(value) or 0) < 1:
             raise UserError(f"detect: {key} must be an integer from 1, but got {show(value)}")

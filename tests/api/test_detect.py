@@ -191,6 +191,10 @@ def test_attributions_of_dattri_find_planted_errors():
             "unknown variant `votes`; did you mean `vote`",
         ),
         (
+            {"name": "cnlcu", "losses": [0, 1], "variant": np.array(["soft", "hard"])},
+            "unknown variant .*; known: hard, soft",
+        ),
+        (
             {"name": "margin", "labels": [0, 1, 1], "pred_probs": [[1, 0], [0, 1]]},
             "the inputs must describe the same examples, but their numbers differ: pred_probs 2, labels 3",
         ),
