@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from blocks.entry import RULE, Block, Entry, entry_names
+from blocks.entry import RULE, Block, Cells, Entry, entry_names
 from noisybench.advice.evaluation import evaluate_advice, regret_table
 from noisybench.leaderboard.stress import stress_point, stress_tables
 from noisybench.leaderboard.stress_text import columns as stress_columns
@@ -65,7 +65,20 @@ def table(entry: Entry) -> Block:
     legend = "bold: rank 1" + (
         "; ~: unstable over seeds, so that few differences from it are significant" if unstable else ""
     )
-    return [(f"Score after the last epoch in %, mean over {entry.seeds()} ({spread}); {legend}.", cells)]
+    return [(f"Score after the last epoch in %, mean over {entry.seeds()} ({spread}); {legend}.", narrow(cells))]
+
+
+def narrow(cells: Cells) -> Cells:
+    """Return a table with one column per stack instead of one row, if it has far more settings than stacks.
+
+    >>> narrow([["stack", "clean", "mean"], ["elr", "98.0", "98.0"]])
+    [['setting', 'elr'], ['clean', '98.0'], ['mean', '98.0']]
+    >>> narrow([["stack", "clean"], ["elr", "98.0"]])
+    [['stack', 'clean'], ['elr', '98.0']]
+    """
+    if len(cells[0]) - 1 < 2 * (len(cells) - 1):
+        return cells
+    return [["setting", *(row[0] for row in cells[1:])], *(list(row) for row in list(zip(*cells, strict=True))[1:])]
 
 
 def gains(entry: Entry) -> Block:
