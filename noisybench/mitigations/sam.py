@@ -29,7 +29,7 @@ class SAM(LossWrapper, GradientTransform):
     """
 
     fidelity = Fidelity(
-        formula="w ← w - η ∇L(w + e(w)), e(w) = rho · s(w)² ∇L(w) / ‖s(w) ∇L(w)‖, with s(w) = 1, or |w| if adaptive",
+        formula="w ← w - η ∇L(w + d), d = rho · s(w)² ∇L(w) / ‖s(w) ∇L(w)‖, with s(w) = 1, or |w| if adaptive",
         reference="https://github.com/davda54/sam",
         commit="3c3afdbd71cff2462ec91c734b3d1170bd0f3707",
         license="MIT",
@@ -44,9 +44,10 @@ class SAM(LossWrapper, GradientTransform):
                 "none for one network",
             ),
             Deviation(
-                "gradient accumulation moves the weights up the gradient of each part of a batch",
-                "only the activations of one part are in memory at a time",
-                "none without accumulation; the authors use the parts of several devices in the same way",
+                "mitigations after it in the stack are computed twice per step: `mixup` mixes the batch anew, and "
+                "`trimmed_loss` and `meta_weight_net` update their state twice",
+                "a wrapper knows the loss of the rest of the stack as a function only",
+                "none for other losses, and for `mixup+sam`",
             ),
         ),
     )
@@ -72,11 +73,8 @@ class SAM(LossWrapper, GradientTransform):
 
     def wrap_loss(self, task: Learner, batch: Batch, inner_loss: BatchLoss) -> Tensor:
         """Return the loss of a batch at the weights moved up the gradient of its mean."""
-        # Weights that an earlier part of the same batch has moved.
-        self._restore()
+        # After `ensemble`, once for each network: those before it stay where they are until the backward pass.
         self._move_up(task.networks, inner_loss(batch).mean())
-        # The batch statistics follow each batch once, at the weights themselves. The backward pass still reads the others.
-        self._before += [(buffer, buffer.clone()) for buffer in task.networks.buffers()]
         return inner_loss(batch)
 
     def transform_gradients(self, task: Learner) -> None:
@@ -97,7 +95,8 @@ class SAM(LossWrapper, GradientTransform):
                 continue
             # The factor stays on the device, so that the host does not wait.
             factor = self.rho / (torch.stack([each.norm() for each in scaled]).norm() + SMALLEST_NORM)
-            self._before += [(weight, weight.detach().clone()) for weight in moved]
+            # The batch statistics follow each batch once, at the weights themselves. The backward pass still reads the others.
+            self._before += [(values, values.detach().clone()) for values in (*moved, *network.buffers())]
             with torch.no_grad():
                 for weight, slope, scale in zip(moved, scaled, scales, strict=True):
                     weight.add_(slope * scale * factor)
@@ -105,6 +104,6 @@ class SAM(LossWrapper, GradientTransform):
     def _restore(self) -> None:
         """Move all weights and batch statistics back."""
         with torch.no_grad():
-            for values, before in self._before:
+            for values, before in reversed(self._before):
                 values.copy_(before)
         self._before = []
