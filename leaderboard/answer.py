@@ -93,7 +93,8 @@ def answer_groups(payloads: Sequence[SettingPayload]) -> list[dict[str, Any]]:
         >>> from noisybench.leaderboard.measurements import builtin_measurements
         >>> from noisybench.leaderboard.payload import setting_payload
         >>> from noisybench.leaderboard.table import build_settings
-        >>> settings = [each for each in build_settings(builtin_measurements()) if each.description.dataset == "digits"]
+        >>> runs = [each for each in builtin_measurements() if each.entry == "quickstart"]
+        >>> settings = build_settings(runs)
         >>> group, = answer_groups([setting_payload(setting) for setting in settings])
         >>> answer = group["rules"]["last"]["answer"]
         >>> answer["leader"], answer["num_first"], answer["num_settings"]

@@ -118,8 +118,7 @@ def not_submittable(task: str) -> str:
 
     Example:
         >>> not_submittable("my_task")
-        'only runs of classification, transfer, step_verification, segmentation and chain_of_thought can be submitted, not \
-of my_task'
+        'only runs of classification, transfer, ... and prompting can be submitted, not of my_task'
     """
     *others, last = (name for kind in EVIDENCE_KINDS for name in kind.tasks)
     return f"only runs of {', '.join(others)} and {last} can be submitted, not of {task}"

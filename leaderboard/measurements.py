@@ -22,7 +22,7 @@ from noisybench.leaderboard.installed_code import InstalledCode
 from noisybench.leaderboard.protocol import run_differences
 from noisybench.leaderboard.published import literature_method
 from noisybench.leaderboard.setting_description import SettingDescription, describe_setting
-from noisybench.records.codes import Code, as_code
+from noisybench.records.codes import Code, as_code, shared_code
 from noisybench.records.schema import RunRecord
 from noisybench.records.selection import select_by_all
 from noisybench.utils.cells import plain_cell, read_rows, text_of_cell, write_rows
@@ -32,6 +32,11 @@ SHIPPED = "shipped"
 
 SIGNIFICANT_DIGITS = 7
 """Digits of the numbers in a table of measurements; more than any rank or test can depend on."""
+DIAGNOSTIC_DIGITS = 5
+"""Digits of the diagnostics, which are only shown."""
+
+SHARED = ("shared", "above")
+"""Part of a code in place of those that all stacks share, if they are those of the row above."""
 
 Diagnostics = tuple[tuple[str, float], ...]
 """Names and values, which unlike a dictionary can be hashed."""
@@ -215,7 +220,7 @@ COLUMNS = (*SETTING_COLUMNS, *RUN_COLUMNS)
 def to_csv(measurements: Iterable[Measurement]) -> str:
     """Return measurements as a CSV table that `from_csv` reads; records and run identifiers are left out.
 
-    The cells of a setting are empty in rows that have that of the row above.
+    What a row has in common with that above is left out: setting, code that all stacks share, and names of diagnostics.
 
     Example:
         >>> from_csv(to_csv(builtin_measurements())) == builtin_measurements()
@@ -226,32 +231,38 @@ def to_csv(measurements: Iterable[Measurement]) -> str:
 
 def _to_rows(measurements: Iterable[Measurement]) -> Iterator[list[str]]:
     above: SettingDescription | None = None
+    shared: Code = ()
+    names: list[str] = []
     for measurement in measurements:
         setting = {} if measurement.setting == above else vars(measurement.setting)
+        run = {column: getattr(measurement, column) for column in RUN_COLUMNS}
+        above, code = measurement.setting, shared_code(measurement.code)
+        if code and code == shared:
+            run["code"] = (SHARED, *(part for part in measurement.code if part not in code))
+        shared = code
+        if measurement.diagnostics and names == [*dict(measurement.diagnostics)]:
+            run["diagnostics"] = tuple(("", number) for _, number in measurement.diagnostics)
+        names = [*dict(measurement.diagnostics)]
         yield [
             *(_to_cell(column, setting.get(column)) for column in SETTING_COLUMNS),
-            *(_to_cell(column, getattr(measurement, column)) for column in RUN_COLUMNS),
+            *(_to_cell(column, run[column]) for column in RUN_COLUMNS),
         ]
-        above = measurement.setting
 
 
 def _to_cell(column: str, value: Any) -> str:
     if column == "code":
         return " ".join(f"{component}={digest}" for component, digest in value)
     if column == "diagnostics":
-        rounded = {name: float(_rounded(number)) for name, number in value}
-        return json.dumps(rounded, separators=(",", ":")) if rounded else ""
+        rounded = [(name, float(f"{number:.{DIAGNOSTIC_DIGITS}g}")) for name, number in value]
+        numbers = dict(rounded) if any(name for name, _ in rounded) else [number for _, number in rounded]
+        return json.dumps(numbers, separators=(",", ":")) if rounded else ""
     if value is None:
         return ""
     if isinstance(value, float):
-        return _rounded(value)
+        return f"{value:.{SIGNIFICANT_DIGITS}g}"
     if isinstance(value, tuple):
         return json.dumps(value, separators=(",", ":")) if value else ""
     return plain_cell(str(value))
-
-
-def _rounded(number: float) -> str:
-    return f"{number:.{SIGNIFICANT_DIGITS}g}"
 
 
 def from_csv(text: str) -> list[Measurement]:
@@ -264,6 +275,8 @@ def from_csv(text: str) -> list[Measurement]:
     setting_types, run_types = typing.get_type_hints(SettingDescription), typing.get_type_hints(Measurement)
     settings: dict[SettingDescription, SettingDescription] = {}
     setting: SettingDescription | None = None
+    shared: Code = ()
+    names: list[str] = []
     measurements = []
     for line, row in enumerate(read_rows(text, COLUMNS, "measurements"), 2):
         try:
@@ -272,6 +285,12 @@ def from_csv(text: str) -> list[Measurement]:
                     **{name: _from_cell(name, row[name], setting_types[name]) for name in SETTING_COLUMNS}
                 )
             run = {name: _from_cell(name, row[name], run_types[name]) for name in RUN_COLUMNS}
+            if SHARED in run["code"]:
+                run["code"] = as_code({**dict(shared), **dict(run["code"][1:])})
+            shared = shared_code(run["code"])
+            if "" in dict(run["diagnostics"]):
+                run["diagnostics"] = tuple(zip(names, (number for _, number in run["diagnostics"]), strict=True))
+            names = [*dict(run["diagnostics"])]
         except (ValueError, TypeError) as error:
             raise UserError(f"line {line} of the table of measurements cannot be read: {error}") from None
         # Runs of one setting share its description, as they do in memory.
@@ -285,9 +304,10 @@ def _from_cell(column: str, text: str, kind: Any) -> Any:
         return tuple((component, digest) for component, _, digest in pairs)
     if column == "diagnostics":
         numbers = json.loads(text or "{}")
-        if not isinstance(numbers, dict):
+        if not isinstance(numbers, dict | list):
             raise ValueError(f"diagnostics {text!r} are no JSON object of names and numbers")
-        return tuple((name, float(number)) for name, number in numbers.items())
+        pairs = numbers.items() if isinstance(numbers, dict) else (("", number) for number in numbers)
+        return tuple((name, float(number)) for name, number in pairs)
     if isinstance(kind, types.UnionType):  # the optional numbers
         return float(text) if text else None
     if typing.get_origin(kind) is tuple:

@@ -22,8 +22,8 @@ def with_metric(measurements: Iterable[Measurement], metric: str) -> tuple[list[
 
     Example:
         >>> from noisybench.leaderboard.measurements import builtin_measurements
-        >>> quickstart = [each for each in builtin_measurements() if each.entry == "quickstart"]
-        >>> measured, excluded = with_metric(quickstart[:1], "balanced_accuracy")
+        >>> masks = [each for each in builtin_measurements() if each.entry == "pseudo-labels"]
+        >>> measured, excluded = with_metric(masks[:1], "balanced_accuracy")
         >>> len(measured), excluded[0]["why"]
         (0, 'balanced_accuracy was not measured')
     """

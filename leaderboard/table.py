@@ -148,7 +148,7 @@ def build_settings(
     Example:
         >>> from noisybench.leaderboard.measurements import builtin_measurements
         >>> settings = build_settings(builtin_measurements())
-        >>> next(setting.title for setting in settings if "pair_flip" in setting.title)
+        >>> next(setting.title for setting in settings if "pair_flip(rate=0.4)" in setting.title)
         'digits · pair_flip(rate=0.4)'
     """
     groups: dict[tuple[str, str], list[Measurement]] = {}

@@ -15,18 +15,18 @@ import yaml
 from noisybench.errors import UserError
 from noisybench.leaderboard.citations import bibtex, citations, software_citation
 from noisybench.leaderboard.columns import TABLE, best_columns, measured_columns, parse_columns
-from noisybench.leaderboard.measurements import builtin_measurements
 from noisybench.leaderboard.payload import setting_payload
 from noisybench.leaderboard.table import Setting, build_settings
 from noisybench.leaderboard.text_tables import csv_names, latex_text, text_rows, to_csv, to_latex, to_markdown
 from noisybench.records.schema import RunRecord
+from tests.leaderboard.frozen import frozen_measurements
 from tests.leaderboard.test_leaderboard import example_records, record, settings_of
 
 Command = Callable[..., tuple[int, str]]
 
 
 def pair_flip() -> Setting:
-    return next(each for each in build_settings(builtin_measurements()) if "pair_flip" in each.title)
+    return next(each for each in build_settings(frozen_measurements()) if "pair_flip" in each.title)
 
 
 def test_every_format_has_the_columns_of_one_definition() -> None:
@@ -108,7 +108,7 @@ def test_the_citation_of_the_page_is_that_of_the_repository() -> None:
 
 def test_citations_of_a_board_are_those_of_its_methods_and_entries() -> None:
     payloads = [
-        setting_payload(setting) for setting in build_settings(builtin_measurements()) if "pair_flip" in setting.title
+        setting_payload(setting) for setting in build_settings(frozen_measurements()) if "pair_flip" in setting.title
     ]
     works = citations([payload.summary for payload in payloads])
     names = [name for name, _, _ in works]

@@ -352,13 +352,30 @@ def test_a_table_with_other_columns_or_values_is_refused() -> None:
         from_csv(text.replace(",12,8,sgd,", ",twelve,8,sgd,"))
 
 
+def test_a_row_leaves_out_what_it_has_in_common_with_the_row_above() -> None:
+    first = next(run for run in builtin_measurements() if len(run.code) > 2)
+    known = (("length", 2.5), ("unparsable", 0.0))
+    runs = [
+        dataclasses.replace(first, diagnostics=known),
+        dataclasses.replace(first, seed=1, diagnostics=known[::-1]),
+        dataclasses.replace(first, seed=2, diagnostics=known[::-1], code=(("engine", "1a"), ("mitigations.gce", "2b"))),
+        dataclasses.replace(first, seed=3, diagnostics=(), code=()),
+        dataclasses.replace(first, seed=4, diagnostics=known),
+    ]
+    text = measurement_tables.to_csv(runs)
+    assert from_csv(text) == runs
+    assert text.count(dict(first.code)["engine"]) == 2, "the second row has the code of the first"
+    assert text.count("unparsable") == 3
+    with pytest.raises(UserError, match="line 4 of the table of measurements cannot be read"):
+        from_csv(text.replace("[0.0,2.5]", "[0.0]"))
+
+
 def test_the_shipped_tables_are_small_and_say_their_version() -> None:
     folder = Path(measurement_tables.__file__).parent / "measured"
     shipped = builtin_measurements()
     for name, runs in collections.Counter(measurement.entry for measurement in shipped).items():
         assert (folder / f"{name}.csv").stat().st_size < 2_000 + 600 * runs
-    versions = collections.Counter(measurement.version for measurement in shipped)
-    assert versions == {"0.1.0": 508, "0.2.0": 632}
+    assert {measurement.version for measurement in shipped} <= {"0.1.0", "0.2.0"}
     assert all(measurement.entry and measurement.status != "claimed" for measurement in shipped)
 
 
@@ -368,8 +385,12 @@ def test_the_shipped_measurements_are_ranked_in_an_empty_folder(
     assert len(rank_runs("shipped").settings) == len(build_settings(builtin_measurements()))
     status, output = noisybench("leaderboard", "--suite", "shipped", "--setting", "digits pair_flip", "--no-pager")
     assert status == 0, output
-    assert "elr" in output
-    assert "86.7" in output
+    scores = [
+        each.last or 0.0
+        for each in builtin_measurements()
+        if (each.entry, each.setting.noise, each.stack) == ("quickstart", "pair_flip(rate=0.4)", "elr")
+    ]
+    assert any(line.split()[1:3] == ["elr", f"{100 * np.mean(scores):.1f}"] for line in output.splitlines()), output
     status, cards = noisybench("leaderboard", "stress", "--suite", "shipped", "--format", "markdown")
     assert status == 0, cards
     assert "instance_dependent" in cards
