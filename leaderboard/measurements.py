@@ -220,7 +220,7 @@ COLUMNS = (*SETTING_COLUMNS, *RUN_COLUMNS)
 def to_csv(measurements: Iterable[Measurement]) -> str:
     """Return measurements as a CSV table that `from_csv` reads; records and run identifiers are left out.
 
-    What a row has in common with that above is left out: setting, code that all stacks share, and names of diagnostics.
+    A row leaves out the values that it shares with the row above: setting, code of all stacks, and names of diagnostics.
 
     Example:
         >>> from_csv(to_csv(builtin_measurements())) == builtin_measurements()
