@@ -118,13 +118,13 @@ def test_facets_leave_the_settings_that_have_their_values(browser: Browser, ship
         page.goto(shipped_site)
         before = page.locator(".answer").count()
         options = page.locator("#view-answer [data-facet=noise] option").all_inner_texts()
-        assert "pair_flip (2)" in options
+        (count,) = [int(found[1]) for each in options if (found := re.fullmatch(r"pair_flip \((\d+)\)", each))]
         page.locator("#view-answer [data-facet=noise]").select_option("pair_flip")
         expect(page.locator(".answer")).not_to_have_count(before)
         assert page.locator(".answer").count() in range(1, before)
-        assert page.locator(".matrix").first.locator("th.setting").count() <= 3
+        assert page.locator(".matrix").first.locator("th.setting").count() <= count + 1
         page.get_by_role("link", name="Boards").click()
-        expect(page.locator("#settings option"), "the filter holds in all views").to_have_count(2)
+        expect(page.locator("#settings option"), "the filter holds in all views").to_have_count(count)
 
 
 def test_many_published_results_are_listed_below_their_row(browser: Browser, shipped_site: str) -> None:

@@ -1,4 +1,4 @@
-"""Ranks of stacks that lack seeds, on shipped runs and against scipy and statsmodels."""
+"""Ranks of stacks that lack seeds, on frozen runs and against scipy and statsmodels."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import pytest
 import statsmodels.formula.api as smf
 from scipy import stats
 
-from noisybench.leaderboard.measurements import builtin_measurements
 from noisybench.leaderboard.mixed_model import LabelSetScores, compare_stacks
 from noisybench.leaderboard.pair_model import Test, comparable_stacks, fit_pairs, fit_table
 from noisybench.leaderboard.statistics import rank
+from tests.leaderboard.frozen import frozen_measurements
 
 Values = dict[str, dict[int, float]]
 TESTS: tuple[Test, ...] = ("moderated_t", "anova", "paired_t")
 
 
-def shipped(entry: str, noise: str) -> Values:
-    """Return the last accuracies of a shipped setting by stack and seed."""
+def frozen(entry: str, noise: str) -> Values:
+    """Return the last accuracies of a frozen setting by stack and seed."""
     values: Values = {}
-    for each in builtin_measurements():
+    for each in frozen_measurements():
         if each.entry == entry and each.setting.noise.startswith(noise) and each.last is not None:
             values.setdefault(each.stack, {})[each.seed] = each.last
     return values
@@ -39,7 +39,7 @@ def ragged(seed: int, lacking: float = 0.25) -> Values:
 
 @pytest.mark.parametrize("test", TESTS)
 def test_a_stack_on_other_seeds_is_alone_unranked(test: Test) -> None:
-    values = shipped("quickstart", "instance_dependent")
+    values = frozen("quickstart", "instance_dependent")
     assert len(values) == 8
     ranking = rank(values, test, 1 / 360)
     found = rank({**values, "newcomer": {10: 0.9, 11: 0.91}}, test, 1 / 360)
@@ -49,7 +49,7 @@ def test_a_stack_on_other_seeds_is_alone_unranked(test: Test) -> None:
 
 @pytest.mark.parametrize("test", TESTS)
 def test_a_stack_with_fewer_seeds_weakens_only_its_own_pairs(test: Test) -> None:
-    values = shipped("quickstart", "instance_dependent")
+    values = frozen("quickstart", "instance_dependent")
     full = {**values, "newcomer": {seed: 0.3 + 0.001 * seed for seed in (0, 1, 2)}}
     fewer = {**values, "newcomer": {seed: 0.3 + 0.001 * seed for seed in (0, 1)}}
     complete, lacking = fit_pairs(full, test), fit_pairs(fewer, test)
