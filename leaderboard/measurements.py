@@ -306,8 +306,8 @@ def _from_cell(column: str, text: str, kind: Any) -> Any:
         numbers = json.loads(text or "{}")
         if not isinstance(numbers, dict | list):
             raise ValueError(f"diagnostics {text!r} are no JSON object of names and numbers")
-        pairs = numbers.items() if isinstance(numbers, dict) else (("", number) for number in numbers)
-        return tuple((name, float(number)) for name, number in pairs)
+        named = numbers.items() if isinstance(numbers, dict) else [("", number) for number in numbers]
+        return tuple((str(name), float(number)) for name, number in named)
     if isinstance(kind, types.UnionType):  # the optional numbers
         return float(text) if text else None
     if typing.get_origin(kind) is tuple:
