@@ -90,7 +90,7 @@ def answer_groups(payloads: Sequence[SettingPayload]) -> list[dict[str, Any]]:
         `Answer`, the sentences of its verdict, and a row for each of its stacks.
 
     Example:
-        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.measurement_tables import builtin_measurements
         >>> from noisybench.leaderboard.payload import setting_payload
         >>> from noisybench.leaderboard.table import build_settings
         >>> runs = [each for each in builtin_measurements() if each.entry == "quickstart"]

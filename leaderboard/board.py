@@ -59,7 +59,7 @@ def build_board(
         excluded: runs that have no measurement, as ``what`` and ``why``.
 
     Example:
-        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.measurement_tables import builtin_measurements
         >>> board = build_board(builtin_measurements())
         >>> len(board.settings) == len(board.details)
         True

@@ -63,13 +63,14 @@ def card_section(payloads: Sequence[SettingPayload]) -> dict[str, Any]:
 
 def _tables(card: dict[str, Any]) -> list[list[list[Any]]]:
     """Replace the tables of a card by copies, and return these."""
-    fidelity = card.get("fidelity")
-    if fidelity is not None:
-        card["fidelity"] = fidelity = {**fidelity, "deviations": [list(row) for row in fidelity["deviations"]]}
+    *facts, deviations = card.get("fidelity") or [[]]
+    if facts:
+        deviations = [list(row) for row in deviations]
+        card["fidelity"] = [*facts, deviations]
     for name in ("papers", "presets"):
         if card.get(name):
             card[name] = [list(row) for row in card[name]]
-    return [card.get("papers") or [], card.get("presets") or [], fidelity["deviations"] if fidelity else []]
+    return [card.get("papers") or [], card.get("presets") or [], deviations]
 
 
 def _shared_texts(tables: Sequence[list[list[Any]]]) -> list[str]:
@@ -208,15 +209,11 @@ def _search_command(card: ComponentCard) -> str | bool:
     return True
 
 
-def _fidelity(card: Fidelity) -> dict[str, Any]:
-    return {
-        "reference": card.reference,
-        "commit": card.commit[:12] if len(card.commit) == 40 else card.commit,
-        "license": card.license,
-        "compared": card.compared,
-        "difference": card.difference,
-        "deviations": [[each.what, each.why, each.size] for each in card.deviations],
-    }
+def _fidelity(card: Fidelity) -> list[Any]:
+    """Return reference, commit, license, what was compared, the largest difference, and the deviations, in this order."""
+    commit = card.commit[:12] if len(card.commit) == 40 else card.commit
+    deviations = [[each.what, each.why, each.size] for each in card.deviations]
+    return [card.reference, commit, card.license, card.compared, card.difference, deviations]
 
 
 def _presets(presets: Presets) -> Iterator[list[str]]:

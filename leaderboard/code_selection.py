@@ -79,7 +79,7 @@ def select_code(measurements: Sequence[Measurement], equivalences: Iterable[Equi
         equivalences: recorded equivalences of code.
 
     Example:
-        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.measurement_tables import builtin_measurements
         >>> measurements = [each for each in builtin_measurements() if each.entry == "quickstart"][:3]
         >>> select_code(measurements).rows["bootstrapping"][1] == measurements
         True

@@ -16,7 +16,7 @@ def facets(description: SettingDescription, is_submitted: bool) -> dict[str, str
         is_submitted: whether all of its runs come from submissions.
 
     Example:
-        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.measurement_tables import builtin_measurements
         >>> settings = [measurement.setting for measurement in builtin_measurements()]
         >>> setting = next(each for each in settings if each.noise == "pair_flip(rate=0.4)")
         >>> facets(setting, True)["noise"], facets(setting, True)["rate"]

@@ -29,7 +29,7 @@ def select_settings(settings: Sequence[Setting], setting: str = "", stacks: Sequ
         UserError: nothing matches, with the nearest names; or a short name is that of several stacks, with their whole names.
 
     Example:
-        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.measurement_tables import builtin_measurements
         >>> from noisybench.leaderboard.table import build_settings
         >>> settings = build_settings(each for each in builtin_measurements() if each.entry == "quickstart")
         >>> setting, = select_settings(settings, "pair_flip", ["elr", "gce"])

@@ -152,7 +152,7 @@ def board_places(measurements: Iterable[Measurement]) -> list[BoardPlace]:
     Where stacks lack some settings of a board, those that all of them have decide, since scores of others differ in difficulty.
 
     Example:
-        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.measurement_tables import builtin_measurements
         >>> places = [place for place in board_places(builtin_measurements()) if place.board == "quickstart"]
         >>> places[0].stack, places[0].place, places[0].stacks, places[0].ranked
         ('elr', 1, 8, 3)

@@ -14,7 +14,7 @@ from flask import Flask, Response, request
 
 from noisybench.config.spec import STUDIES
 from noisybench.leaderboard.board import Board, BoardCache
-from noisybench.leaderboard.measurements import builtin_measurements
+from noisybench.leaderboard.measurement_tables import builtin_measurements
 from noisybench.leaderboard.page import to_html, waiting_page
 from noisybench.leaderboard.study_dashboard import is_installed, mount_dashboard
 from noisybench.tracking.store import Store

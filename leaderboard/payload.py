@@ -78,7 +78,7 @@ def setting_payload(setting: Setting) -> SettingPayload:
     """Return the data of a setting of at least one run.
 
     Example:
-        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.measurement_tables import builtin_measurements
         >>> from noisybench.leaderboard.table import build_settings
         >>> payload = setting_payload(build_settings(builtin_measurements())[0])
         >>> payload.is_submitted, len(payload.summary["key"])

@@ -21,7 +21,7 @@ def with_metric(measurements: Iterable[Measurement], metric: str) -> tuple[list[
         Measurements, and ``what`` and ``why`` of each run without the metric.
 
     Example:
-        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.measurement_tables import builtin_measurements
         >>> masks = [each for each in builtin_measurements() if each.entry == "pseudo-labels"]
         >>> measured, excluded = with_metric(masks[:1], "balanced_accuracy")
         >>> len(measured), excluded[0]["why"]

@@ -94,7 +94,7 @@ def distinct_titles(settings: Sequence[SettingDescription]) -> list[str]:
 
     Example:
         >>> from dataclasses import replace
-        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.measurement_tables import builtin_measurements
         >>> setting = builtin_measurements()[0].setting
         >>> longer, other = replace(setting, epochs=99, budget="b"), replace(setting, task="t")
         >>> distinct_titles([setting, longer, other])[1] == f"{setting.title} · epochs=99"
@@ -120,7 +120,7 @@ def short_titles(settings: Sequence[SettingDescription]) -> list[str]:
     """Return the short titles of settings, which are as distinct as `distinct_titles`.
 
     Example:
-        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.measurement_tables import builtin_measurements
         >>> short_titles([next(each.setting for each in builtin_measurements() if each.entry == "quickstart")])
         ['digits · instance_dependent 40 %']
     """

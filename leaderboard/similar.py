@@ -28,7 +28,7 @@ def setting_distance(setting: SettingDescription, noise_rate: float, num_example
         num_classes: number of their classes.
 
     Example:
-        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.measurement_tables import builtin_measurements
         >>> setting = builtin_measurements()[0].setting
         >>> setting_distance(setting, setting.actual_noise_rate, setting.train_size, setting.num_classes)
         0.0
@@ -63,7 +63,7 @@ def similar_settings(
         For each setting a heading, and one line for each of its best stacks and cross-entropy, best first.
 
     Example:
-        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.measurement_tables import builtin_measurements
         >>> len(similar_settings(builtin_measurements(), 0.4, 1000, 10))
         3
     """

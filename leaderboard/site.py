@@ -6,7 +6,7 @@ from pathlib import Path
 
 from noisybench.errors import UserError
 from noisybench.leaderboard.board import Board, BoardCache
-from noisybench.leaderboard.measurements import builtin_measurements, with_builtin
+from noisybench.leaderboard.measurement_tables import builtin_measurements, with_builtin
 from noisybench.leaderboard.page import to_html
 from noisybench.leaderboard.stress import stress_point, stress_tables
 from noisybench.leaderboard.stress_text import to_csv as stress_to_csv

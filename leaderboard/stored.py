@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from noisybench.config.suite import read_metric, read_suite
 from noisybench.errors import UserError
-from noisybench.leaderboard.measurements import SHIPPED, Measurement, builtin_measurements, measure_valid
+from noisybench.leaderboard.measurement_tables import SHIPPED, builtin_measurements
+from noisybench.leaderboard.measurements import Measurement, measure_valid
 from noisybench.records.equivalence import Equivalence, builtin_equivalences
 from noisybench.records.schema import RunRecord
 from noisybench.tracking.equivalences import recorded_equivalences

@@ -130,7 +130,7 @@ def stress_point(setting: Setting) -> StressPoint | None:
     """Return a setting as a point of stress cards; None if its noise rate is unknown or belongs to no series.
 
     Example:
-        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.measurement_tables import builtin_measurements
         >>> from noisybench.leaderboard.table import build_settings
         >>> points = map(stress_point, build_settings(builtin_measurements()))
         >>> sorted({point.noise for point in points if point and "mlp:256-128" in point.title})
@@ -174,7 +174,7 @@ def stress_tables(points: Iterable[StressPoint], rule: str) -> list[StressTable]
         rule: selection rule, one of `verdict.RANKING_RULES`.
 
     Example:
-        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.measurement_tables import builtin_measurements
         >>> from noisybench.leaderboard.table import build_settings
         >>> points = [point for each in build_settings(builtin_measurements()) if (point := stress_point(each))]
         >>> [(table.noise, len(table.rates)) for table in stress_tables(points, "last") if "mlp" in table.title][0]

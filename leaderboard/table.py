@@ -146,7 +146,7 @@ def build_settings(
         equivalences: recorded equivalences of code.
 
     Example:
-        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.measurement_tables import builtin_measurements
         >>> settings = build_settings(builtin_measurements())
         >>> next(setting.title for setting in settings if "pair_flip(rate=0.4)" in setting.title)
         'digits · pair_flip(rate=0.4)'

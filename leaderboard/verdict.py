@@ -188,7 +188,7 @@ def reach_verdicts(label_sets: Iterable[SettingScores], rule: str) -> list[Verdi
         rule: selection rule; none of `RANKING_RULES` gives no verdict.
 
     Example:
-        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.measurement_tables import builtin_measurements
         >>> from noisybench.leaderboard.table import build_settings
         >>> settings = [each for each in build_settings(builtin_measurements()) if "mlp:512-512" in each.description.network]
         >>> verdict, = reach_verdicts(map(setting_scores, settings), "last")

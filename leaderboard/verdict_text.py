@@ -29,7 +29,7 @@ def verdict_sentences(verdict: Verdict) -> list[str]:
     """Return a verdict as sentences, the most important one first.
 
     Example:
-        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.measurement_tables import builtin_measurements
         >>> from noisybench.leaderboard.table import build_settings
         >>> from noisybench.leaderboard.verdict import reach_verdicts, setting_scores
         >>> settings = [each for each in build_settings(builtin_measurements()) if each.description.dataset == "digits"]

@@ -15,7 +15,7 @@ import pytest
 import noisybench
 from noisybench.config.registry import KINDS, get_entry, list_entries
 from noisybench.evaluation.catalog import METRICS
-from noisybench.leaderboard.measurements import builtin_measurements
+from noisybench.leaderboard.measurement_tables import builtin_measurements
 from tools.docsite import commands, gallery, pictures, schemas, suites
 from tools.docsite.pages import reference_pages, site_links
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from noisybench.config.suite import read_suite
 from noisybench.leaderboard import entries
-from noisybench.leaderboard.measurements import from_csv
+from noisybench.leaderboard.measurement_tables import from_csv
 from tests.conftest import copy_database
 
 ROOT = Path(__file__).parents[1]

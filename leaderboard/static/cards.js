@@ -25,7 +25,9 @@ function withSharedTexts(cards) {
   for (const card of Object.keys(cardKinds).flatMap(kind => cards[kind])) {
     card.papers = withTexts(card.papers, texts);
     card.presets = withTexts(card.presets, texts);
-    if (card.fidelity) card.fidelity.deviations = withTexts(card.fidelity.deviations, texts);
+    if (!card.fidelity) continue;
+    const [reference, commit, license, compared, difference, deviations] = card.fidelity;
+    card.fidelity = { reference, commit, license, compared, difference, deviations: withTexts(deviations, texts) };
   }
 }
 

@@ -71,7 +71,7 @@ def rank_candidates(settings: Sequence[Setting], regime: Regime) -> list[Candida
         regime: regime of the given labels.
 
     Example:
-        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.measurement_tables import builtin_measurements
         >>> from noisybench.leaderboard.table import build_settings
         >>> settings = usable_settings(build_settings(builtin_measurements()))
         >>> rank_candidates(settings, Regime(0.4, "concentrated", 1000, 10, False))[0].stack

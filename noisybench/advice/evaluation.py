@@ -84,7 +84,7 @@ def evaluate_advice(settings: Sequence[Setting], targets: Sequence[Setting] | No
         targets: settings to advise on; by default all.
 
     Example:
-        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.measurement_tables import builtin_measurements
         >>> from noisybench.leaderboard.table import build_settings
         >>> evaluation = evaluate_advice(build_settings(builtin_measurements()))
         >>> [strategy.name for strategy in evaluation.strategies][:2]
@@ -126,7 +126,7 @@ def regret_table(evaluation: Evaluation) -> list[list[str]]:
     """Return the regret of all strategies in points as rows of texts, the titles first.
 
     Example:
-        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.measurement_tables import builtin_measurements
         >>> from noisybench.leaderboard.table import build_settings
         >>> regret_table(evaluate_advice(build_settings(builtin_measurements())))[0][:3]
         ['strategy', 'mean regret', '95 % interval']

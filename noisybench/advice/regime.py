@@ -60,7 +60,7 @@ def regime_of(setting: SettingDescription, with_noise: bool = True) -> Regime:
         with_noise: False to leave out the noise, as if there were no estimate of it.
 
     Example:
-        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.measurement_tables import builtin_measurements
         >>> settings = [measurement.setting for measurement in builtin_measurements()]
         >>> regime_of(next(setting for setting in settings if setting.noise.startswith("pair_flip"))).structure
         'concentrated'
@@ -99,7 +99,7 @@ def distance(setting: SettingDescription, regime: Regime) -> float:
     """Return the dissimilarity of a measured setting from a regime, in noise rates; an unknown rate is as near as any other.
 
     Example:
-        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.measurement_tables import builtin_measurements
         >>> setting = next(each.setting for each in builtin_measurements() if each.entry == "data-diet-digits")
         >>> distance(setting, regime_of(setting)), round(distance(setting, regime_of(setting, with_noise=False)), 2)
         (0.0, 0.05)

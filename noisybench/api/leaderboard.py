@@ -82,7 +82,7 @@ class Leaderboard:
         wide: show all columns in the terminal, in longer lines than it has.
 
     Example:
-        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.measurement_tables import builtin_measurements
         >>> board = Leaderboard(builtin_measurements()[:60])
         >>> board.settings[0].rows[0].stack in str(board)
         True
@@ -308,7 +308,7 @@ def rank(
     """Return the leaderboard of measurements by a metric; see `Leaderboard` for the other arguments.
 
     Example:
-        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.measurement_tables import builtin_measurements
         >>> rank(builtin_measurements()).settings[0].rule
         'last'
     """

@@ -9,7 +9,7 @@ from noisybench.audit.inputs import AuditInput
 from noisybench.audit.probe import probe_features, signals_of_predictions
 from noisybench.audit.report import AuditReport
 from noisybench.audit.signals import collect_signals
-from noisybench.leaderboard.measurements import with_builtin
+from noisybench.leaderboard.measurement_tables import with_builtin
 from noisybench.leaderboard.similar import similar_settings
 from noisybench.tracking.equivalences import recorded_equivalences
 from noisybench.tracking.store import Store

@@ -79,7 +79,7 @@ def _advise(
         recipe_text,
     )
     from noisybench.cli.advice_text import describe_choice
-    from noisybench.leaderboard.measurements import with_builtin
+    from noisybench.leaderboard.measurement_tables import with_builtin
     from noisybench.leaderboard.table import build_settings
     from noisybench.tracking.equivalences import recorded_equivalences
     from noisybench.tracking.store import Store
@@ -281,7 +281,7 @@ def _evaluate(suite: str) -> None:
 
     from noisybench.advice.choice import MIN_INTERVAL_REPLICATES
     from noisybench.advice.evaluation import evaluate_advice, regret_table
-    from noisybench.leaderboard.measurements import SHIPPED, builtin_measurements
+    from noisybench.leaderboard.measurement_tables import SHIPPED, builtin_measurements
     from noisybench.leaderboard.rounding import fixed
     from noisybench.leaderboard.stored import measurements_of
     from noisybench.leaderboard.table import build_settings

@@ -199,7 +199,7 @@ def reproduction(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Markdown file to write")] = None,
 ) -> None:
     """List every published result of an implemented method, beside what was measured for it."""
-    from noisybench.leaderboard.measurements import with_builtin
+    from noisybench.leaderboard.measurement_tables import with_builtin
     from noisybench.leaderboard.reproduction import reproduce, to_markdown
     from noisybench.tracking.equivalences import recorded_equivalences
     from noisybench.tracking.store import Store

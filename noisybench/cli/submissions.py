@@ -179,7 +179,7 @@ def summarize(
     """
     from noisybench.leaderboard import entries as entry_table
     from noisybench.leaderboard import stamps, submission
-    from noisybench.leaderboard.measurements import to_csv
+    from noisybench.leaderboard.measurement_tables import to_csv
     from noisybench.utils.text import printable
 
     check_output_folder(output)

@@ -21,8 +21,9 @@ from noisybench.advice.training import fit_budget, load_advice_task, problem_of,
 from noisybench.cli.advice_text import describe_choice
 from noisybench.config.resolve import read_recipe
 from noisybench.errors import UserError
-from noisybench.leaderboard import measurements
-from noisybench.leaderboard.measurements import builtin_measurements, from_csv, measure_valid, to_csv, without_record
+from noisybench.leaderboard import measurement_tables
+from noisybench.leaderboard.measurement_tables import builtin_measurements, from_csv, to_csv
+from noisybench.leaderboard.measurements import measure_valid, without_record
 from noisybench.leaderboard.table import build_settings
 from noisybench.records.schema import RunRecord
 from noisybench.tracking.store import Store
@@ -289,6 +290,6 @@ def test_bad_input_is_one_message(store: Store, noisybench: Command, monkeypatch
     ):
         status, text = noisybench("advise", *arguments)
         assert (status, message in text) == (2, True), text
-    monkeypatch.setattr(measurements, "with_builtin", lambda records: [])
+    monkeypatch.setattr(measurement_tables, "with_builtin", lambda records: [])
     status, text = noisybench("advise", "digits", "noise=pair_flip")
     assert (status, "no measured setting to take candidates from" in text) == (2, True), text

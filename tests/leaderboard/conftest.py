@@ -12,7 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 from noisybench.leaderboard.board import build_board
-from noisybench.leaderboard.measurements import builtin_measurements
+from noisybench.leaderboard.measurement_tables import builtin_measurements
 from noisybench.leaderboard.page import to_html
 from tests.leaderboard.entries import write_entry
 from tests.leaderboard.pages import runs

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from noisybench.leaderboard.measurements import Measurement, from_csv
+from noisybench.leaderboard.measurement_tables import from_csv
+from noisybench.leaderboard.measurements import Measurement
 
 
 def frozen_measurements() -> list[Measurement]:

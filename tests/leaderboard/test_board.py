@@ -15,13 +15,8 @@ import pytest
 from noisybench.cli.app import main
 from noisybench.leaderboard import table
 from noisybench.leaderboard.board import BoardCache, build_board
-from noisybench.leaderboard.measurements import (
-    Measurement,
-    builtin_measurements,
-    measure,
-    measure_valid,
-    without_record,
-)
+from noisybench.leaderboard.measurement_tables import builtin_measurements
+from noisybench.leaderboard.measurements import Measurement, measure, measure_valid, without_record
 from noisybench.leaderboard.pair_model import Test
 from noisybench.leaderboard.setting_description import SettingDescription
 from noisybench.leaderboard.statistics import Ranking

@@ -18,7 +18,7 @@ from noisybench.leaderboard import submission
 from noisybench.leaderboard.board import build_board
 from noisybench.leaderboard.cards import card_section, measured_facts
 from noisybench.leaderboard.entries import builtin_entries, describe_submission, from_csv, to_csv
-from noisybench.leaderboard.measurements import builtin_measurements
+from noisybench.leaderboard.measurement_tables import builtin_measurements
 from noisybench.leaderboard.payload import SettingPayload, setting_payload
 from noisybench.leaderboard.published import PUBLICATIONS, SINGLE_REPORTS
 from noisybench.leaderboard.reproduction import reproduce
@@ -104,7 +104,7 @@ def test_the_terminal_and_the_page_show_the_same_card() -> None:
     for fact in (
         shown["command"],
         shown["formula"],
-        shown["fidelity"]["compared"],
+        shown["fidelity"][3],
         *shown["papers"][0],
     ):
         assert fact in text

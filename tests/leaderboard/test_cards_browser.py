@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from noisybench.config.registry import list_entries
 from noisybench.leaderboard.cards import stack_members
 from noisybench.leaderboard.entries import builtin_entries
-from noisybench.leaderboard.measurements import builtin_measurements
+from noisybench.leaderboard.measurement_tables import builtin_measurements
 from tests.browser import watched
 
 

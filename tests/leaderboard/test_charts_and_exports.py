@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Download, Page, expect
 
 from noisybench.leaderboard.board import build_board
 from noisybench.leaderboard.columns import TABLE, parse_columns
-from noisybench.leaderboard.measurements import builtin_measurements
+from noisybench.leaderboard.measurement_tables import builtin_measurements
 from noisybench.leaderboard.page import to_html
 from noisybench.leaderboard.table import Setting, build_settings
 from noisybench.leaderboard.text_tables import to_csv, to_latex, to_markdown

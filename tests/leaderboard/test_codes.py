@@ -14,8 +14,9 @@ import pytest
 
 from noisybench.leaderboard.figures import _separate_codes
 from noisybench.leaderboard.installed_code import InstalledCode
-from noisybench.leaderboard.measurements import builtin_measurements, from_csv, measure, measure_valid
-from noisybench.leaderboard.measurements import to_csv as measurements_to_csv
+from noisybench.leaderboard.measurement_tables import builtin_measurements, from_csv
+from noisybench.leaderboard.measurement_tables import to_csv as measurements_to_csv
+from noisybench.leaderboard.measurements import measure, measure_valid
 from noisybench.leaderboard.reproduction import reproduce
 from noisybench.leaderboard.similar import similar_settings
 from noisybench.leaderboard.table import Setting, build_settings

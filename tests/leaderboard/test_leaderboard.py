@@ -19,11 +19,12 @@ from noisybench.api.leaderboard import leaderboard as rank_runs
 from noisybench.config.registry import list_entries
 from noisybench.config.spec import run_identity
 from noisybench.errors import UserError
-from noisybench.leaderboard import measurements as measurement_tables
+from noisybench.leaderboard import measurement_tables
 from noisybench.leaderboard.board import Board, build_board
 from noisybench.leaderboard.columns import describe_published
-from noisybench.leaderboard.measurements import builtin_measurements, from_csv, measure
-from noisybench.leaderboard.measurements import to_csv as measurements_to_csv
+from noisybench.leaderboard.measurement_tables import builtin_measurements, from_csv
+from noisybench.leaderboard.measurement_tables import to_csv as measurements_to_csv
+from noisybench.leaderboard.measurements import measure
 from noisybench.leaderboard.page import to_html
 from noisybench.leaderboard.published import (
     METHODS,

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page
 
 import noisybench
 from noisybench.leaderboard.board import build_board
-from noisybench.leaderboard.measurements import builtin_measurements
+from noisybench.leaderboard.measurement_tables import builtin_measurements
 from noisybench.leaderboard.page import project_links, to_html
 from noisybench.leaderboard.rounding import fixed
 from noisybench.leaderboard.table import build_settings

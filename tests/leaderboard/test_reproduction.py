@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from noisybench.leaderboard.measurements import builtin_measurements, measure
+from noisybench.leaderboard.measurement_tables import builtin_measurements
+from noisybench.leaderboard.measurements import measure
 from noisybench.leaderboard.protocol import KNOWN_COPIES, run_differences
 from noisybench.leaderboard.published import all_published
 from noisybench.leaderboard.reproduction import NETWORKS, Reproduction, reproduce, to_markdown

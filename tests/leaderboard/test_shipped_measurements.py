@@ -10,7 +10,8 @@ import pytest
 
 from noisybench.config.spec import RunSpec
 from noisybench.config.suite import read_suite
-from noisybench.leaderboard.measurements import Measurement, builtin_measurements, from_csv, measure, to_csv
+from noisybench.leaderboard.measurement_tables import builtin_measurements, from_csv, to_csv
+from noisybench.leaderboard.measurements import Measurement, measure
 from noisybench.leaderboard.verification import TOLERANCE, retrain
 
 WEB = "web(out_of_distribution=0.4, in_distribution=0"

@@ -17,7 +17,7 @@ from noisybench.cli.app import main
 from noisybench.errors import UserError
 from noisybench.leaderboard import stamps, submission
 from noisybench.leaderboard.entries import from_csv as entries_from_csv
-from noisybench.leaderboard.measurements import from_csv
+from noisybench.leaderboard.measurement_tables import from_csv
 from tests.leaderboard.changes import index_with, verdict
 
 PEM, PKCS8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8

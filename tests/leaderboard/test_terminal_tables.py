@@ -15,7 +15,7 @@ from noisybench.cli.preset_text import describe_published_recipe
 from noisybench.config.published_recipes import published_recipes
 from noisybench.errors import UserError
 from noisybench.leaderboard.filters import select_settings
-from noisybench.leaderboard.measurements import builtin_measurements
+from noisybench.leaderboard.measurement_tables import builtin_measurements
 from noisybench.leaderboard.published import all_published
 from noisybench.leaderboard.setting_description import short_titles
 from noisybench.leaderboard.table import Setting, build_settings

@@ -10,7 +10,7 @@ import pytest
 
 from noisybench.config.noise_seeds import FIXED_NOISE
 from noisybench.config.resolve import resolve
-from noisybench.leaderboard.measurements import builtin_measurements
+from noisybench.leaderboard.measurement_tables import builtin_measurements
 from noisybench.leaderboard.mixed_model import Comparison, LabelSetScores, Scope, compare_stacks
 from noisybench.leaderboard.setting_description import without_parameters
 from noisybench.leaderboard.verdict import (

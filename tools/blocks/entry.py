@@ -9,7 +9,8 @@ from pathlib import Path
 import yaml
 
 from noisybench.leaderboard.display_names import distinct_names, distinguishing_titles
-from noisybench.leaderboard.measurements import Measurement, builtin_measurements
+from noisybench.leaderboard.measurement_tables import builtin_measurements
+from noisybench.leaderboard.measurements import Measurement
 from noisybench.leaderboard.table import Setting, build_settings
 from noisybench.leaderboard.verdict import BASELINE
 

@@ -16,7 +16,7 @@ from noisybench.config.presets import format_settings, load_presets
 from noisybench.config.published_recipes import published_recipes
 from noisybench.config.registry import KINDS, Entry, list_entries
 from noisybench.evaluation.catalog import METRICS
-from noisybench.leaderboard.measurements import builtin_measurements
+from noisybench.leaderboard.measurement_tables import builtin_measurements
 
 from .examples import example_command, roles_and_information, tasks_of
 from .measured import measured_with
