@@ -159,7 +159,7 @@ def test_a_board_is_built_without_pytorch() -> None:
     # Its import would take longer than a board of a hundred runs.
     code = (
         "import sys, noisybench as nb; from noisybench.leaderboard.board import build_board; "
-        "from noisybench.leaderboard.measurements import builtin_measurements; build_board(builtin_measurements()[:9]); "
+        "from noisybench.leaderboard.measurement_tables import builtin_measurements; build_board(builtin_measurements()[:9]); "
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
