@@ -30,7 +30,7 @@ INPUTS = {
     "correct": "(E, N) truth values: the prediction in an epoch was the label",
     "selected": "(E, N) truth values: the example was trained on in the epoch",
     "gradients": "(K, N, ...) gradients of the label's logit with respect to the input, at K checkpoints",
-    "trust_scores": "(N,) trust scores, or a detector with a method trust_scores(X, y), as in the package mislabeled",
+    "trust_scores": "(N,) trust scores, or a detector with a method trust_score(X, y), as in the package mislabeled",
     "attributions": "(N,) self-influences or (N, N) influences, such as from self_attribute and attribute of dattri",
 }
 """What detectors read."""
@@ -120,7 +120,7 @@ def detect(
         correct: (E, N) truth values: the prediction in an epoch was the label.
         selected: (E, N) truth values: the example was trained on in the epoch; by default, in every epoch.
         gradients: (K, N, ...) gradients of the label's logit with respect to the input, at K checkpoints.
-        trust_scores: (N,) scores, higher for labels to trust; or an object with a method ``trust_scores(X, y)``, such as the
+        trust_scores: (N,) scores, higher for labels to trust; or an object with a method ``trust_score(X, y)``, such as the
             detectors of the package `mislabeled`, which is called with the features and labels.
         attributions: (N,) influences of examples on their own loss, or (N, N) influences on the same examples, such as the
             results of ``self_attribute`` and ``attribute`` of the package `dattri`.
@@ -145,7 +145,7 @@ def detect(
         "attributions": attributions,
     }  # fmt: skip
     given = {key: value for key, value in given.items() if value is not None}
-    if hasattr(trust_scores, "trust_scores"):
+    if hasattr(trust_scores, "trust_score"):
         _check_inputs(name, [key for key in given if key != "features"], parameters)
         given["trust_scores"] = _ask_detector(trust_scores, given.pop("features", None), labels)
     used = _check_inputs(name, list(given), parameters)
@@ -209,9 +209,9 @@ def _ask_detector(detector: Any, features: Any, labels: Any) -> Any:
     """Return the trust scores of an object such as the detectors of the package `mislabeled`."""
     if features is None or labels is None:
         raise UserError(
-            f"detect: {type(detector).__name__}.trust_scores(X, y) is called with features and labels; pass both"
+            f"detect: {type(detector).__name__}.trust_score(X, y) is called with features and labels; pass both"
         )
-    return detector.trust_scores(features, labels)
+    return detector.trust_score(features, labels)
 
 
 def _index(given: dict[str, Any]) -> Any:

@@ -127,21 +127,6 @@ def test_the_index_of_given_series_and_frames_is_kept():
         nb.detect("margin", labels.sort_values(), pred_probs=frame)
 
 
-def test_trust_scores_are_taken_from_an_object_with_the_interface_of_mislabeled():
-    class Detector:
-        """Stand-in for the detectors of the package, which the package index of this test does not have."""
-
-        def trust_scores(self, X, y):
-            return X[:, 0] * (y == 1)
-
-    points, labels = np.array([[3.0, 0.0], [2.0, 0.0], [1.0, 0.0]]), np.array([1, 0, 1])
-    assert nb.detect("trust", labels, features=points, trust_scores=Detector()).scores.tolist() == [-3, 0, -1]
-    with pytest.raises(
-        nb.UserError, match=r"Detector.trust_scores\(X, y\) is called with features and labels; pass both"
-    ):
-        nb.detect("trust", labels, trust_scores=Detector())
-
-
 def test_attributions_of_dattri_find_planted_errors():
     tracin = pytest.importorskip("dattri.algorithm.tracin")
     from dattri.task import AttributionTask

@@ -7,10 +7,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from sklearn.ensemble import BaggingClassifier
 from sklearn.neighbors import KNeighborsClassifier, LocalOutlierFactor, NearestNeighbors
 from sklearn.tree import DecisionTreeClassifier
 
+from noisybench.api.detect import detect
 from noisybench.audit.detectors.attributions import tracin
 from noisybench.audit.detectors.consensus import consensus_transition
 from noisybench.audit.detectors.dynamics import cnlcu, hard_width, soft_width, truncated_means, vog
@@ -164,6 +166,26 @@ def test_scores_are_those_of_vog() -> None:
     np.testing.assert_array_equal(equal.scores, 0)
     with pytest.raises(UserError, match="variances need at least two checkpoints, but there is one"):
         vog(labels=labels, gradients=gradients[:1])
+
+
+def test_trust_scores_are_those_of_a_detector_of_mislabeled() -> None:
+    golden = load_golden("mislabeled")
+    labels, features = golden["labels"], golden["features"]
+
+    def scores(_: object, X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.float64]:
+        np.testing.assert_array_equal(X, features)
+        np.testing.assert_array_equal(y, labels)
+        return golden["scores"]
+
+    # The package is not in the package index; what stands in for it has the methods that its detectors have.
+    detector = type("SmallLoss", (), dict.fromkeys(golden["methods"].tolist(), scores))()
+    found = detect("trust", labels, features=features, trust_scores=detector)
+    np.testing.assert_array_equal(found.scores, -golden["scores"])
+    assert found.flagged is None
+    with pytest.raises(UserError, match=r"SmallLoss.trust_score\(X, y\) is called with features and labels; pass both"):
+        detect("trust", labels, trust_scores=detector)
+    with pytest.raises(UserError, match=r"or a detector with a method trust_score\(X, y\)"):
+        detect("trust", labels, trust_scores=object())
 
 
 def test_influences_of_tracin_are_squared_gradients_of_the_last_layer() -> None:
