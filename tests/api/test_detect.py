@@ -109,6 +109,19 @@ def test_scores_and_flags_are_those_of_cleanlab():
     assert (nb.detect("confident_joint", labels, pred_probs=probabilities).flagged == issues).all()
 
 
+def test_entropy_ranks_a_certain_prediction_of_another_class_first():
+    label_probability = np.array([0.5, 1e-2, 1e-8, 1e-11, 1e-14, 0.0])
+    probabilities = np.stack([1 - label_probability, label_probability], axis=1)
+    scores = nb.detect("entropy", [1] * 6, pred_probs=probabilities, class_names=2).scores
+    assert (np.diff(scores[:5]) > 0).all()
+    assert scores[5] > scores[3]
+    agreeing = nb.detect("entropy", [0] * 6, pred_probs=probabilities, class_names=2).scores
+    assert (np.diff(agreeing[:5]) < 0).all()
+    assert agreeing[5] < 1e-9
+    one_class = nb.detect("entropy", [0, 0], pred_probs=[[1.0], [1.0]])
+    assert one_class.scores.tolist() == [0, 0]
+
+
 def test_the_index_of_given_series_and_frames_is_kept():
     given, _ = planted()
     index = [f"row {number}" for number in range(SIZE)]

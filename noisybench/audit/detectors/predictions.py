@@ -35,14 +35,17 @@ def margin(*, labels: Labels, pred_probs: Floats) -> DetectorResult:
 def entropy(*, labels: Labels, pred_probs: Floats) -> DetectorResult:
     """Return the entropy of the prediction, as a fraction of the largest one, over the probability of the label.
 
-    This is the confidence-weighted entropy of Northcutt, Jiang and Chuang (2021), up to its normalization.
+    This is the confidence-weighted entropy of Northcutt, Jiang and Chuang (2021), up to its normalization. A probability
+    below 1e-12 counts as 1e-12, in the entropy and in the quotient.
 
     Example:
-        >>> entropy(labels=np.array([0, 1]), pred_probs=np.array([[0.5, 0.5], [1.0, 0.0]])).scores
-        array([2., 0.])
+        >>> entropy(labels=np.array([0, 1]), pred_probs=np.array([[0.5, 0.5], [1.0, 0.0]])).scores.round(1)
+        array([ 2. , 39.9])
     """
-    normalized = -(pred_probs * np.log(np.maximum(pred_probs, SMALLEST))).sum(1) / np.log(pred_probs.shape[1])
-    return DetectorResult(np.abs(normalized) / np.maximum(pred_probs[np.arange(len(labels)), labels], SMALLEST))
+    # Equal bounds in both: the score grows as the probability of the label falls, and so does not return to 0.
+    probabilities = np.maximum(pred_probs, SMALLEST)
+    normalized = -(probabilities * np.log(probabilities)).sum(1) / max(np.log(pred_probs.shape[1]), SMALLEST)
+    return DetectorResult(np.abs(normalized) / probabilities[np.arange(len(labels)), labels])
 
 
 def confident_joint(*, labels: Labels, pred_probs: Floats) -> DetectorResult:
