@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import configparser
+import importlib.util
 import re
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import typer
+from PIL import Image
 
 from noisybench.cli.app import app, main
 from noisybench.config import registry
@@ -113,17 +117,24 @@ def test_the_navigation_of_the_site_lists_every_page() -> None:
     assert {page for page in listed if "/" not in page} == pages
 
 
+def shell_blocks(file: Path) -> list[list[str]]:
+    """Return the lines of each shell block of a document, with continued lines joined."""
+    blocks = re.findall(r"^ *```bash\n(.*?)^ *```", file.read_text(), re.M | re.S)
+    return [[line.strip() for line in block.replace("\\\n", " ").splitlines()] for block in blocks]
+
+
 def documented_commands() -> list[str]:
-    """Return the arguments of all `noisybench` commands in code blocks of documents and in headers of configurations."""
+    """Return the arguments of all `noisybench` commands in documents and in headers of configurations."""
     lines = []
     for file in DOCUMENTS:
-        for block in re.findall(r"```(?:bash)?\n(.*?)```", file.read_text(), re.S):
-            lines += block.replace("\\\n", " ").splitlines()
+        lines += [line for block in shell_blocks(file) for line in block]
+        prose = re.sub(r"^ *```.*?^ *```|<!-- measured: .*?<!-- end -->", "", file.read_text(), flags=re.M | re.S)
+        spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose)]
+        lines += [span for span in spans if span.startswith("noisybench ") and "COMMAND" not in span]
     for file in ROOT.glob("configs/*/*.yaml"):
         # Prose may follow the command, after several blanks.
         lines += [re.split(" {3,}", line)[0] for line in re.findall(r"^# run: +(.*)", file.read_text(), re.M)]
-    commands = [re.sub("^exec ", "", line) for line in lines]
-    return [shlex.join(shlex.split(line, comments=True)[1:]) for line in commands if line.startswith("noisybench ")]
+    return [shlex.join(shlex.split(line, comments=True)[1:]) for line in lines if line.startswith("noisybench ")]
 
 
 @pytest.mark.parametrize("line", sorted(set(documented_commands())))
@@ -142,9 +153,78 @@ def test_documented_commands_are_valid(line: str) -> None:
             assert argument in {*options, "--help"}, f"no such option: {argument}"
         elif not positional or "=" in argument:
             positional.append(argument)
-    read = {"run": read_recipe, "inspect": read_recipe, "bench": read_suite, "search": read_searches}.get(path[-1])
-    if read and positional[0] not in PLACEHOLDERS:
+    read = {"run": read_recipe, "inspect": read_recipe, "bench": read_suite, "search": read_searches}.get(
+        " ".join(path)
+    )
+    if read and positional and positional[0] not in PLACEHOLDERS:
         assert read(positional[0], positional[1:])
+
+
+# Commands of other programs by their first words, with the place that runs them or the reason why none does.
+OTHER_COMMANDS = {
+    ".ci/run": "run by CI",
+    "python tools/ci/check_release.py": "run by tests/test_project.py, and by the workflow of releases",
+    "python tools/measure_boards.py": "takes hours; tests/test_measure_boards.py runs it on a tiny suite",
+    "tools/gpu_campaign.sh": "needs a GPU; tests/test_gpu_campaign.py runs it on the CPU",
+    "python -m pytest": "run by CI, or behind a variable, because it takes long or needs data",
+    "python -m tests.": "takes minutes to hours, or needs a clone",
+    "NOISYBENCH_": "tests that take long or need data",
+    "python3 -m venv .venv": "installs hundreds of packages; CI installs the wheel in a fresh environment",
+    "python -m pip install": "installs packages",
+    "uv pip install": "installs packages; the extras are checked below",
+    "ruff check": "run by CI",
+    "pre-commit run": "run by CI",
+    "mkdocs build": "run by CI",
+    "mkdocs serve": "a server that does not end",
+    "mlflow server": "a server that does not end; tests/tracking_server.py starts one",
+    "ray start": "tests/execution/test_ray.py starts a cluster",
+    "sudo ": "changes the machine; tests/postgres.py starts a server of its own",
+    "git ": "needs the network, or publishes",
+    "openssl genpkey": "run by tests/leaderboard/test_stamps.py, where openssl is installed",
+}
+
+
+def test_every_other_command_runs_elsewhere_or_has_a_reason() -> None:
+    blocks = [block for file in DOCUMENTS for block in shell_blocks(file) if not block[0].startswith("#!")]
+    lines = [line for block in blocks for line in block if line and not line.startswith(("#", "noisybench "))]
+    assert [line for line in lines if not line.startswith(tuple(OTHER_COMMANDS))] == []
+    assert [start for start in OTHER_COMMANDS if not any(line.startswith(start) for line in lines)] == []
+    for line in lines:
+        for path in re.findall(r"(?<![\w/.])(?:tests|tools|\.ci)/[\w./]+", line):
+            assert (ROOT / path).exists(), line
+        for module in re.findall(r"python -m (tests\.[\w.]+)", line):
+            assert importlib.util.find_spec(module), line
+
+
+def test_documented_extras_exist() -> None:
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    for file in DOCUMENTS:
+        for extras in re.findall(r"\.\[([\w,]+)\]\"", file.read_text()):
+            assert set(extras.split(",")) <= set(settings["options.extras_require"]), f"{file.name}: .[{extras}]"
+
+
+def test_every_python_block_runs_in_a_test(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tested = {
+        "README.md": "tests/api/test_readme_example.py",
+        "python-api.md": "tests/api/test_python_api_page.py",
+        "own-traces.md": "the documented program, below",
+        "own-noise-model.md": "the complete examples, above",
+        "own-network.md": "the complete examples, above",
+    }
+    with_blocks = {file.name for file in DOCUMENTS if "```python" in file.read_text()}
+    assert with_blocks == {*tested, "own-mitigation.md", "data-check.md"}
+
+    for name in ("cat", "dog"):
+        (workspace / "my-images" / name).mkdir(parents=True)
+        for number in range(8):
+            image = np.random.default_rng(number + len(name) * ord(name[0])).integers(0, 256, (8, 8), np.uint8)
+            Image.fromarray(image).save(workspace / "my-images" / name / f"{number}.png")
+    monkeypatch.chdir(workspace)
+    for name, position in (("own-mitigation.md", 1), ("data-check.md", 0)):
+        blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / name).read_text(), re.S)
+        assert len(blocks) == position + 1, f"the earlier blocks of {name} are complete examples"
+        exec(compile(blocks[position], name, "exec"), {})
 
 
 def test_the_documented_program_is_trained_on(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
