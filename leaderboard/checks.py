@@ -5,20 +5,24 @@ from __future__ import annotations
 import functools
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
+from noisybench.config.budget import Budget
 from noisybench.config.source_code import DIGEST_LENGTH
 from noisybench.config.spec import Component, RunSpec, run_identity
 from noisybench.data.dataset import Dataset
 from noisybench.data.label_sets.label_set import LabelSet
 from noisybench.data.privileged import available_privileged_info
 from noisybench.errors import show
+from noisybench.leaderboard.claims import PHASE
 from noisybench.leaderboard.comparison import agree
 from noisybench.leaderboard.evidence_kinds import EvidenceKind
 from noisybench.leaderboard.nested_components import manifest_without_places, without_places
 from noisybench.leaderboard.strict_files import same_json
 from noisybench.records.schema import RunRecord
 from noisybench.training.mitigation import Requirements
+from noisybench.training.phases import PhaseRunner, find_problems
 from noisybench.training.schedule import learning_rate_at
 from noisybench.training.stack import Stack
 
@@ -63,13 +67,23 @@ def check_specification(record: RunRecord, spec: RunSpec) -> list[str]:
         for field in sorted({*record.spec, *complete})
         if not same_json(record.spec.get(field), complete.get(field)) or field not in record.spec
     ]
+    return [*problems, *_check_schedule(record, requirements, spec.budget)]
+
+
+def _check_schedule(record: RunRecord, requirements: Requirements, budget: Budget) -> Iterator[str]:
+    """Check the phase and the learning rate of each row."""
+    if problems := find_problems(requirements.phases, budget, has_validation=True):
+        yield from problems
+        return
+    phases = PhaseRunner(requirements.phases, budget)
     for number, row in enumerate(record.rows):
-        rate = requirements.lr_multiplier * learning_rate_at(spec.budget, row.epoch + 1)
+        span = phases.span(row.epoch)
+        rate = requirements.lr_multiplier * learning_rate_at(span.budget, row.epoch + 1 - span.schedule_start)
         if row.stage == "train" and not agree(row.learning_rate, rate):
-            problems.append(
-                f"row {number}: learning_rate is claimed to be {row.learning_rate}, but the budget gives {rate:g}"
-            )
-    return problems
+            yield f"row {number}: learning_rate is claimed to be {row.learning_rate}, but the budget gives {rate:g}"
+        phase = phases.number(row.epoch) if len(phases.spans) > 1 else None
+        if (claimed := row.diagnostics.get(PHASE)) != phase:
+            yield f"row {number}: {PHASE} is claimed to be {claimed}, but the stack gives {phase}"
 
 
 @functools.cache

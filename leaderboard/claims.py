@@ -61,6 +61,8 @@ TRANSFER_DIAGNOSTICS = frozenset({"pretraining_accuracy"}) | {
     for place in ("backbone", "classifier_input")
     for name in ("singular_value_entropy", "largest_singular_value_ratio")
 }
+PHASE = "phase"
+"""Diagnostic of a run with several phases; recomputed."""
 _NAME = re.compile(r"[A-Za-z0-9_.+/ -]{1,80}")
 
 
@@ -146,7 +148,7 @@ def _check_diagnostics(row: EpochRow, spec: RunSpec, members: list[str], of_eval
     diagnostics = row.diagnostics
     shifts = {f"shift_accuracy.{name}" for name in spec.dataset.parameters.get("test_shifts") or ()}
     shifts |= {f"shift_accuracy.width_{width}" for width in spec.dataset.parameters.get("ood_lengths") or ()}
-    known = of_evaluator | (TRANSFER_DIAGNOSTICS if spec.task.name == "transfer" else set())
+    known = of_evaluator | {PHASE} | (TRANSFER_DIAGNOSTICS if spec.task.name == "transfer" else set())
     for name in diagnostics:
         # The names that a mitigation reports are not declared, but start with its own.
         if name not in known and name not in shifts and name.partition(".")[0] not in members:

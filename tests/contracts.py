@@ -14,6 +14,7 @@ import pytest
 
 from noisybench.config.parameters import Parameter, schema_of
 from noisybench.config.registry import Entry, list_entries
+from noisybench.config.resolve import resolve
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.label_sets import label_files as labels
 from noisybench.data.label_sets.label_set import LabelSet
@@ -23,6 +24,12 @@ from noisybench.data.source import DatasetSource
 from noisybench.data.targets import OOD_TARGET, UNKNOWN_STATUS, UNKNOWN_TARGET, TargetKind
 from noisybench.data.texts import is_text, texts_of
 from noisybench.errors import UserError
+from noisybench.leaderboard.checks import check_specification
+from noisybench.leaderboard.claims import check_claims
+from noisybench.leaderboard.evidence_kinds import evidence_kind
+from noisybench.leaderboard.nested_components import without_places
+from noisybench.records.schema import RunRecord
+from noisybench.runs.environment import describe_environment
 from noisybench.runs.preparation import prepare_run
 from noisybench.runs.recorder import Recorder
 from noisybench.training.mitigation import Mitigation
@@ -212,9 +219,10 @@ def check_mitigation_trains(stack: Stack, folder: Path) -> None:
     if trained[-1].metric == "accuracy":
         wanted |= CLASSIFICATION_KEYS
     assert {key for key in trained[-1].metrics() if "/" not in key} == wanted
-    record = recorder.record({})
+    record = recorder.record(describe_environment(recorder.prepared.spec))
     assert record == type(record).from_dict(record.as_dict())
     check_acts(recorder)
+    check_can_be_submitted(record)
     samples = recorder.evaluator.samples()
     assert samples.label_quality.shape == samples.observed.shape
     assert ((samples.label_quality >= 0) & (samples.label_quality <= 1 + 1e-5)).all()
@@ -222,6 +230,16 @@ def check_mitigation_trains(stack: Stack, folder: Path) -> None:
     assert ((samples.corrected_labels >= 0) & (samples.corrected_labels < classes))[
         recorder.prepared.dataset.target_kind.is_labeled(samples.observed)
     ].all()
+
+
+def check_can_be_submitted(record: RunRecord) -> None:
+    """Check that verification accepts what the run reports beside its predictions."""
+    kind = evidence_kind(record.spec["task"]["name"])
+    assert kind is not None
+    submitted = dataclasses.replace(record, spec=without_places(record.spec))
+    spec = resolve(submitted.spec)
+    problems = [*check_claims(submitted, spec, kind), *check_specification(submitted, spec)]
+    assert problems == []
 
 
 @functools.cache

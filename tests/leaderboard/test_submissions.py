@@ -36,6 +36,7 @@ from tests.leaderboard.changes import (
     one,
     verdict,
 )
+from tests.leaderboard.entries import write_entry
 
 CLASSES = EVIDENCE_KINDS[0]
 
@@ -44,6 +45,19 @@ def test_what_is_written_verifies(entry: Path) -> None:
     found = verdict(entry)
     assert (found.status, found.runs, found.problems) == ("re-scored", 3, [])
     assert submission.read(entry).status == "claimed", "until a maintainer has marked it"
+
+
+def test_phases_follow_from_the_stack(tmp_path: Path) -> None:
+    """Phases have learning rates of their own, and a row names the phase of its epoch."""
+    stack = {"name": "t_revision", "warmup_epochs": 1, "revision_epochs": 1, "implausible": "warn"}
+    entry = write_entry(tmp_path, [stack])
+    found = verdict(entry)
+    assert (found.status, found.problems) == ("re-scored", [])
+    (record,) = submission.read(entry).records()
+    assert [row.diagnostics["phase"] for row in record.rows] == [0, 1, 2]
+
+    changed_record(lambda record: record["rows"][2]["diagnostics"].update(phase=1.0), record.stack)(entry)
+    assert any("row 2: phase is claimed to be 1.0, but the stack gives 2" in each for each in verdict(entry).problems)
 
 
 def test_runs_are_trained_again_to_the_same_bits(entry: Path) -> None:
