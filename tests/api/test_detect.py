@@ -118,8 +118,6 @@ def test_entropy_ranks_a_certain_prediction_of_another_class_first():
     agreeing = nb.detect("entropy", [0] * 6, pred_probs=probabilities, class_names=2).scores
     assert (np.diff(agreeing[:5]) < 0).all()
     assert agreeing[5] < 1e-9
-    one_class = nb.detect("entropy", [0, 0], pred_probs=[[1.0], [1.0]])
-    assert one_class.scores.tolist() == [0, 0]
 
 
 def test_the_index_of_given_series_and_frames_is_kept():

@@ -42,10 +42,10 @@ def entropy(*, labels: Labels, pred_probs: Floats) -> DetectorResult:
         >>> entropy(labels=np.array([0, 1]), pred_probs=np.array([[0.5, 0.5], [1.0, 0.0]])).scores.round(1)
         array([ 2. , 39.9])
     """
-    # Equal bounds in both: the score grows as the probability of the label falls, and so does not return to 0.
+    # Without the bound in the entropy, which falls faster than the probability of the label, the score would return to 0.
     probabilities = np.maximum(pred_probs, SMALLEST)
-    normalized = -(probabilities * np.log(probabilities)).sum(1) / max(np.log(pred_probs.shape[1]), SMALLEST)
-    return DetectorResult(np.abs(normalized) / probabilities[np.arange(len(labels)), labels])
+    normalized = -(probabilities * np.log(probabilities)).sum(1) / np.log(pred_probs.shape[1])
+    return DetectorResult(normalized / probabilities[np.arange(len(labels)), labels])
 
 
 def confident_joint(*, labels: Labels, pred_probs: Floats) -> DetectorResult:
