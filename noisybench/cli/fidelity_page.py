@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from noisybench.audit.detectors.cards import CARDS
+from noisybench.audit.detectors.catalog import CARDS
 from noisybench.config.fidelity import Fidelity
 from noisybench.config.licenses import License
 from noisybench.evaluation.cards import KINDS, declared_licenses, fidelity_cards
@@ -36,7 +36,7 @@ def fidelity_page() -> str:
         parts.append(f"## {TITLES[kind]}\n")
         parts += [_section(name, card) for name, card in fidelity_cards(kind).items() if card is not None]
     parts.append("## Detectors of given numbers\n")
-    parts += [_section(name, card) for name, card in CARDS.items()]
+    parts += [_section(name, card) for name, card in sorted(CARDS.items())]
     parts.append("## Licenses of data\n")
     parts += ["| dataset or noise model | license | access | note |", "| --- | --- | --- | --- |"]
     parts += [_license_row(name, terms) for kind in DATA_KINDS for name, terms in declared_licenses(kind).items()]

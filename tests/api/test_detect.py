@@ -98,15 +98,43 @@ def test_scores_and_flags_are_those_of_cleanlab():
 
     given, _ = planted()
     labels, probabilities = given["labels"], given["pred_probs"]
-    for name, method in (
-        ("self_confidence", "self_confidence"), ("margin", "normalized_margin"), ("entropy", "confidence_weighted_entropy"),
-    ):  # fmt: skip
+    for name, method, as_quality in (
+        ("self_confidence", "self_confidence", lambda scores: 1 - scores),
+        ("margin", "normalized_margin", lambda scores: (1 - scores) / 2),
+        ("entropy", "confidence_weighted_entropy", lambda scores: np.log1p(scores) / scores),
+    ):
         quality = get_label_quality_scores(labels, probabilities, method=method)
         ours = nb.detect(name, labels, pred_probs=probabilities).scores
+        np.testing.assert_allclose(as_quality(ours), quality, rtol=0, atol=1e-14)
         assert (np.argsort(-ours, kind="stable") == np.argsort(quality, kind="stable")).all(), name
-    # cleanlab's own filter also flags labels whose predicted class is another one nowhere near its threshold.
-    issues = find_label_issues(labels, probabilities, filter_by="confident_learning", n_jobs=1)
-    assert (nb.detect("confident_joint", labels, pred_probs=probabilities).flagged == issues).all()
+    for name, filter_by in (("confident_joint", "confident_learning"), ("margin", "predicted_neq_given")):
+        issues = find_label_issues(labels, probabilities, filter_by=filter_by, n_jobs=1)
+        assert (nb.detect(name, labels, pred_probs=probabilities).flagged == issues).all()
+
+
+def test_the_confident_joint_differs_from_cleanlab_in_what_its_card_says():
+    from cleanlab.count import compute_confident_joint
+    from cleanlab.filter import find_label_issues
+
+    counts = np.zeros(5, dtype=int)
+    for seed in range(3):
+        rng, rows = np.random.default_rng(seed), np.arange(600)
+        labels = rng.integers(0, 10, 600)
+        true = np.where(rng.random(600) < 0.3, rng.integers(0, 10, 600), labels)
+        logits = rng.normal(size=(600, 10)) + 2 * np.linspace(0.25, 2.5, 10) * np.eye(10)[true]
+        probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        flagged = nb.detect("confident_joint", labels, pred_probs=probabilities).flagged
+        positions = compute_confident_joint(labels, probabilities, return_indices_of_off_diagonals=True)[1]
+        is_off_diagonal = np.isin(rows, positions)
+        issues = find_label_issues(labels, probabilities, filter_by="confident_learning", n_jobs=1)
+        predicted = probabilities.argmax(1)
+        reaches = probabilities >= np.array([probabilities[labels == k, k].mean() for k in range(10)])
+        # Two classes reach their thresholds, and the most probable class does not.
+        is_third = (reaches.sum(1) > 1) & ~reaches[rows, predicted]
+        assert (flagged == is_off_diagonal)[~is_third].all()
+        assert (issues == flagged & (predicted != labels)).all()
+        counts += [flagged.sum(), (flagged & ~issues).sum(), 600, is_third.sum(), (flagged != is_off_diagonal).sum()]
+    assert counts.tolist() == [606, 39, 1800, 9, 2]
 
 
 def test_entropy_ranks_a_certain_prediction_of_another_class_first():
@@ -138,7 +166,7 @@ def test_the_index_of_given_series_and_frames_is_kept():
         nb.detect("margin", labels.sort_values(), pred_probs=frame)
 
 
-def test_attributions_of_dattri_find_planted_errors():
+def test_attributions_of_dattri_find_planted_errors_and_are_those_of_tracin():
     tracin = pytest.importorskip("dattri.algorithm.tracin")
     from dattri.task import AttributionTask
     from torch.utils.data import DataLoader, TensorDataset
@@ -148,23 +176,35 @@ def test_attributions_of_dattri_find_planted_errors():
     torch.manual_seed(0)
     model = torch.nn.Linear(points.shape[1], CLASSES)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    for _ in range(50):
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(model(points), labels).backward()
-        optimizer.step()
+    checkpoints, predictions = [], []
+    for _ in range(2):
+        for _ in range(25):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(points), labels).backward()
+            optimizer.step()
+        checkpoints.append({name: weight.clone() for name, weight in model.state_dict().items()})
+        predictions.append(model(points).softmax(1).detach())
 
     def loss(parameters, example):
         inputs, target = example
         logits = torch.func.functional_call(model, parameters, inputs.unsqueeze(0))
         return torch.nn.functional.cross_entropy(logits, target.reshape(1))
 
-    task = AttributionTask(loss_func=loss, model=model, checkpoints=model.state_dict())
-    attributor = tracin.TracInAttributor(task=task, weight_list=torch.ones(1), normalized_grad=False)
+    task = AttributionTask(loss_func=loss, model=model, checkpoints=checkpoints)
+    attributor = tracin.TracInAttributor(task=task, weight_list=torch.full((2,), 0.5), normalized_grad=False)
     loader = DataLoader(TensorDataset(points, labels), batch_size=60)
+    projected = nb.detect("self_influence", attributions=attributor.self_attribute(loader))
+    assert roc_auc_score(is_mislabeled, projected.scores) > 0.95
+    # By default, the package projects the gradients at random.
+    attributor.projector_kwargs = None
     itself = nb.detect("self_influence", attributions=attributor.self_attribute(loader))
-    assert roc_auc_score(is_mislabeled, itself.scores) > 0.95
+    np.testing.assert_allclose(projected.scores, itself.scores, rtol=0.2)
     every_pair = nb.detect("self_influence", attributions=attributor.attribute(loader, loader))
-    np.testing.assert_allclose(every_pair.scores, itself.scores, rtol=1e-4)
+    np.testing.assert_allclose(every_pair.scores, itself.scores, rtol=1e-5)
+    # A column of ones stands for the bias.
+    with_ones = torch.nn.functional.pad(points, (0, 1), value=1.0)
+    ours = nb.detect("tracin", labels, features=with_ones, pred_probs=torch.stack(predictions))
+    np.testing.assert_allclose(ours.scores, itself.scores, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Every component has a fidelity card, all data have a license, and the page of both is current."""
+"""Every component and detector has a fidelity card, all data have a license, and the page of both is current."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from noisybench.audit.detectors.catalog import CARDS, DETECTORS
 from noisybench.cli.fidelity_page import fidelity_page
 from noisybench.config.licenses import CUSTOM, NOT_APPLICABLE, NOT_STATED, Access, license_name
 from noisybench.config.registry import list_entries
@@ -26,9 +27,17 @@ def test_every_component_has_a_card(kind: str) -> None:
     assert not missing, f"{kind} without a fidelity card: {', '.join(missing)}"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def test_every_detector_has_a_card_with_its_formula() -> None:
+    missing = [name for name in DETECTORS if name not in CARDS or not CARDS[name].formula]
+    assert not missing, f"detectors without a fidelity card in their module: {', '.join(missing)}"
+    unknown = [name for name in CARDS if name not in DETECTORS]
+    assert not unknown, f"cards of unknown detectors: {', '.join(unknown)}"
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "detectors"])
 def test_every_card_names_the_license_of_its_reference(kind: str) -> None:
-    for name, card in fidelity_cards(kind).items():
+    cards = CARDS if kind == "detectors" else fidelity_cards(kind)
+    for name, card in cards.items():
         assert card is not None
         assert bool(card.license) == bool(card.reference), name
         if card.license not in ("", NOT_STATED):

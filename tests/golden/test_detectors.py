@@ -1,4 +1,4 @@
-"""Detectors of mislabeled examples against the authors' code."""
+"""Detectors of mislabeled examples against the code of authors and libraries."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
 from sklearn.ensemble import BaggingClassifier
 from sklearn.neighbors import KNeighborsClassifier, LocalOutlierFactor, NearestNeighbors
 from sklearn.tree import DecisionTreeClassifier
+from torch.nn import functional
 
 from noisybench.api.detect import detect
 from noisybench.audit.detectors.attributions import tracin
+from noisybench.audit.detectors.cnlcu import cnlcu, hard_width, soft_width, truncated_means
 from noisybench.audit.detectors.consensus import consensus_transition
-from noisybench.audit.detectors.dynamics import cnlcu, hard_width, soft_width, truncated_means, vog
-from noisybench.audit.detectors.features import data_oob, fine, two_cluster_threshold
-from noisybench.audit.detectors.neighbors import deep_knn, least_similar, simifeat
+from noisybench.audit.detectors.dynamics import aum, forgetting, small_loss, vog
+from noisybench.audit.detectors.features import data_oob, fine, left_out_errors, mahalanobis, two_cluster_threshold
+from noisybench.audit.detectors.neighbors import deep_knn, least_similar, neighbors, simifeat
+from noisybench.audit.detectors.predictions import el2n, posterior
 from noisybench.errors import UserError
+from tests.golden.generators import data_diet
 from tests.golden.vectors import load_golden
 
 
@@ -168,6 +174,89 @@ def test_scores_are_those_of_vog() -> None:
         vog(labels=labels, gradients=gradients[:1])
 
 
+def test_scores_of_training_dynamics_are_the_authors() -> None:
+    golden = load_golden("aum")
+    logits, labels = golden["logits"].astype(np.float64), golden["labels"]
+    rows, others = np.arange(len(labels)), logits.copy()
+    others[:, rows, labels] = -np.inf
+    found = aum(margins=logits[:, rows, labels] - others.max(2))
+    np.testing.assert_allclose(-found.scores, golden["areas"], rtol=0, atol=2e-7)
+
+    golden = load_golden("forgetting")
+    networks = [forgetting(correct=correct).scores for correct in golden["correct"]]
+    np.testing.assert_array_equal(sum(networks), golden["counts"])
+
+    golden = load_golden("dividemix")
+    observed = golden.tensor("observed")
+    losses = np.stack(
+        [functional.cross_entropy(scores, observed, reduction="none").double() for scores in golden.tensor("scores")]
+    )
+    posteriors, means = golden["posteriors"]
+    for epoch, expected in enumerate(posteriors):
+        given = losses[epoch]
+        np.testing.assert_allclose(small_loss(losses=given).scores, 1 - expected, rtol=0, atol=2e-7)
+        np.testing.assert_array_equal(small_loss(losses=given).flagged, expected < 0.5)
+    # The authors scale the losses of each epoch before they average the last five.
+    differing = [(small_loss(losses=losses[end - 5 : end]).flagged != (means[end - 1] < 0.5)).sum() for end in (5, 6)]
+    assert differing == [0, 2]
+
+
+def test_error_norms_are_those_of_the_authors_of_el2n() -> None:
+    inputs, labels = data_diet.examples()
+    probabilities = data_diet.network()(inputs).softmax(1).detach().double().numpy()
+    norms = load_golden("data_diet")["el2n"]
+    found = el2n(labels=labels.numpy(), pred_probs=probabilities)
+    np.testing.assert_allclose(found.scores, norms, rtol=0, atol=1e-12)
+
+
+def test_distances_are_those_by_the_moments_of_robust_generative_classifiers() -> None:
+    golden = load_golden("mahalanobis")
+    points, labels = golden["points"], golden["targets"]
+    offsets = points[:, None].astype(np.float64) - golden["empirical_means"]
+    distances = np.einsum("ncd,de,nce->nc", offsets, golden["empirical_precision"], offsets)
+    of_label, others = distances[np.arange(len(labels)), labels], distances.copy()
+    others[np.arange(len(labels)), labels] = np.inf
+    found = mahalanobis(labels=labels, features=points)
+    np.testing.assert_allclose(found.scores, of_label - others.min(1), rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(found.flagged, distances.argmin(1) != labels)
+
+
+def test_shares_of_neighbors_are_those_of_a_library() -> None:
+    rng, clean = np.random.default_rng(0), np.arange(120) % 4
+    features = (rng.normal(size=(120, 6)) + 2 * np.eye(4, 6)[clean]).astype(np.float32)
+    labels = np.where(rng.random(120) < 0.3, rng.integers(0, 4, 120), clean)
+    for k in (1, 7, 20):
+        library = NearestNeighbors(n_neighbors=k, metric="cosine", algorithm="brute").fit(features.astype(np.float64))
+        shares = (labels[library.kneighbors()[1]] != labels[:, None]).mean(1)
+        found = neighbors(labels=labels, features=features, k=k)
+        np.testing.assert_allclose(found.scores, shares, rtol=0, atol=1e-15)
+        np.testing.assert_array_equal(found.flagged, shares > 0.5)
+
+
+@pytest.mark.parametrize(("seed", "difference", "flags"), [(0, 0.023, 0), (1, 0.051, 0), (2, 0.6, 4)])
+def test_posteriors_are_near_those_of_the_largest_likelihood(seed: int, difference: float, flags: int) -> None:
+    rng, clean, rows = np.random.default_rng(seed), np.arange(300) % 3, np.arange(300)
+    labels = np.where(rng.random(300) < 0.2, (clean + 1) % 3, clean)
+    scores = log_softmax(rng.normal(size=(300, 3)) + 2.5 * np.eye(3)[clean], axis=1)
+
+    def joint(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        transition = softmax(values[4:].reshape(3, 3), axis=1)
+        return np.asarray(softmax(values[0] * scores + values[1:4], axis=1) * transition[:, labels].T)
+
+    def cost(values: NDArray[np.float64]) -> float:
+        return float(-np.log(joint(values).sum(1)).mean())
+
+    start = np.concatenate([[1, 0, 0, 0], 3 * np.eye(3).ravel()])
+    best = joint(minimize(cost, start, method="BFGS", options={"maxiter": 500}).x)
+    expected = best[rows, labels] / best.sum(1)
+    found = posterior(labels=labels, pred_probs=np.exp(scores))
+    of_label = np.exp(-found.scores - scores[rows, labels] / 2)
+    np.testing.assert_allclose(of_label, expected, rtol=0, atol=difference)
+    assert found.flagged is not None
+    assert (found.flagged != (expected < 0.5)).sum() == flags
+    assert found.flagged.sum() > 50
+
+
 def test_trust_scores_are_those_of_a_detector_of_mislabeled() -> None:
     golden = load_golden("mislabeled")
     labels, features = golden["labels"], golden["features"]
@@ -201,6 +290,15 @@ def test_influences_of_tracin_are_squared_gradients_of_the_last_layer() -> None:
     found = tracin(labels=labels.numpy(), features=points.numpy(), pred_probs=torch.stack(predictions).double().numpy())
     np.testing.assert_allclose(found.scores, influences, rtol=1e-5)
     assert found.flagged is None
+
+
+def test_values_are_those_of_the_authors_of_data_oob() -> None:
+    golden = load_golden("dataoob")
+    trees = zip(golden["samples"], golden["predicted"], strict=True)
+    errors = left_out_errors(
+        golden["labels"], [(np.flatnonzero(sample == 0), row[sample == 0]) for sample, row in trees]
+    )
+    np.testing.assert_allclose(errors, 1 - golden["values"], rtol=0, atol=1e-15)
 
 
 def test_scores_of_data_oob_are_out_of_bag_errors_of_a_library() -> None:

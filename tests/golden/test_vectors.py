@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from noisybench.audit.detectors.cards import CARDS as DETECTOR_CARDS
+from noisybench.audit.detectors.catalog import CARDS as DETECTOR_CARDS
 from noisybench.config.registry import list_entries
 from noisybench.evaluation.catalog import METRICS
 from tests.golden.vectors import DATA, load_golden

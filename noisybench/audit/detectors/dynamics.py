@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from noisybench.audit.detectors.result import DetectorResult, Floats, Labels
+from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.errors import UserError
 from noisybench.evaluation.mixture import two_components
-
-UNCERTAINTY = 1e-4
-"""Variance of losses with soft truncation, and mixing time of losses with hard truncation, of the authors of CNLCU."""
-
-LARGEST_LOSS = 2.0
-"""Bound of the losses with hard truncation, of the authors of CNLCU."""
-
-MIN_EPOCHS = 5
-"""Number of losses from which some are outliers."""
-
-OUTLIER_FRACTION = 0.1
-"""Fraction of the losses of an example that are outliers."""
-
-SMOOTHING = 1e-10
-"""Distance that keeps the density of equal losses finite, as in scikit-learn."""
-
-BLOCK = 2048
-"""Number of examples whose outliers are searched at a time."""
 
 
 def small_loss(*, losses: Floats) -> DetectorResult:
@@ -69,43 +50,6 @@ def forgetting(*, correct: NDArray[np.bool_]) -> DetectorResult:
     return DetectorResult(np.where(correct.any(0), forgotten, len(correct)).astype(np.float64))
 
 
-def cnlcu(
-    *, losses: Floats, selected: NDArray[np.bool_] | None = None, variant: Literal["soft", "hard"] = "soft"
-) -> DetectorResult:
-    """Return lower bounds of the mean losses of E epochs, which are lower for examples with less evidence.
-
-    A large loss counts less where the example was rarely trained on (CNLCU, Xia et al. 2022). With `soft` truncation, a loss
-    l counts log(1 + l + l^2 / 2); with `hard` truncation, the outliers among the losses of an example are left out.
-
-    Args:
-        losses: (E, N) losses of E epochs; (N,) of one.
-        selected: (E, N) True where the example was trained on in the epoch; by default, in every epoch.
-        variant: truncation of the losses.
-
-    Raises:
-        UserError: `selected` has another shape than the losses.
-
-    Example:
-        >>> rarely = np.array([[True, True, False], [True, True, False]])
-        >>> cnlcu(losses=np.array([[0.1, 3.0, 3.0], [0.0, 3.0, 3.0]]), selected=rarely, variant="hard").scores.argmax()
-        np.int64(1)
-    """
-    losses = np.atleast_2d(losses)
-    if selected is not None and np.atleast_2d(selected).shape != losses.shape:
-        raise UserError(
-            f"selected: the shape is {selected.shape}, but that of the losses is {losses.shape}; give one truth value for "
-            "each loss"
-        )
-    epochs = len(losses)
-    # Counted from 1, as the authors do: the bound of an example that was never trained on is finite.
-    counts = 1.0 + (np.full(losses.shape[1], epochs) if selected is None else np.atleast_2d(selected).sum(0))
-    if variant == "soft":
-        means = np.log1p(losses + losses**2 / 2).mean(0)
-        return DetectorResult(means - soft_width(epochs, counts))
-    means, outliers = truncated_means(losses)
-    return DetectorResult(means - hard_width(epochs, counts, outliers))
-
-
 def vog(*, labels: Labels, gradients: Floats) -> DetectorResult:
     """Return the variance of gradients over checkpoints, normalized within each label (VoG, Agarwal et al. 2022).
 
@@ -138,71 +82,82 @@ def vog(*, labels: Labels, gradients: Floats) -> DetectorResult:
     return DetectorResult(scores)
 
 
-def soft_width(epochs: int, counts: Floats) -> Floats:
-    """Return the (N,) distances between means and lower bounds with soft truncation.
-
-    Args:
-        epochs: number of losses of each example.
-        counts: (N,) how often each example was trained on, from 1.
-
-    Example:
-        >>> soft_width(4, np.array([1.0, 4.0])).round(6)
-        array([0.0004, 0.0001])
-    """
-    return np.asarray(UNCERTAINTY * (epochs + UNCERTAINTY * np.log(2 * epochs) / epochs**2) / (counts - UNCERTAINTY))
-
-
-def hard_width(epochs: int, counts: Floats, outliers: Floats) -> Floats:
-    """Return the (N,) distances between means and lower bounds with hard truncation.
-
-    Args:
-        epochs: number of losses of each example.
-        counts: (N,) how often each example was trained on, from 1.
-        outliers: (N,) how many losses were left out.
-
-    Example:
-        >>> hard_width(4, np.array([1.0, 4.0]), np.zeros(2)).round(3)
-        array([0.047, 0.024])
-    """
-    scale = 2 * np.sqrt(2 * UNCERTAINTY) * LARGEST_LOSS * np.sqrt(np.log(4 * epochs) / (counts * epochs))
-    return np.asarray(scale * (epochs + np.sqrt(2) * outliers) / (epochs - outliers))
-
-
-def truncated_means(losses: Floats) -> tuple[Floats, Floats]:
-    """Return the (N,) means of the losses of E epochs without outliers, and the (N,) numbers of outliers.
-
-    Outliers have the largest local outlier factors (Breunig et al. 2000) of two neighbors, as in the code of the authors.
-
-    Args:
-        losses: (E, N) losses; fewer than five epochs have no outliers.
-
-    Example:
-        >>> truncated_means(np.array([[0.1], [0.2], [0.3], [9.0], [0.4], [0.5]]))
-        (array([0.3]), array([1.]))
-    """
-    epochs, size = losses.shape
-    if epochs < MIN_EPOCHS:
-        return losses.mean(0), np.zeros(size)
-    means, outliers = np.empty(size), np.empty(size)
-    for start in range(0, size, BLOCK):
-        ordered = np.sort(losses[:, start : start + BLOCK].T, axis=1)
-        factors = _outlier_factors(ordered)
-        kept = factors <= np.quantile(factors, 1 - OUTLIER_FRACTION, axis=1, keepdims=True)
-        means[start : start + BLOCK] = (ordered * kept).sum(1) / kept.sum(1)
-        outliers[start : start + BLOCK] = epochs - kept.sum(1)
-    return means, outliers
-
-
-def _outlier_factors(ordered: Floats) -> Floats:
-    """Return the local outlier factors of numbers among those of the same row, for (N, E) rows in ascending order."""
-    epochs = ordered.shape[1]
-    # The two nearest numbers are among the two on either side.
-    places = np.arange(epochs)[:, None] + np.array([-2, -1, 1, 2])
-    is_inside = (places >= 0) & (places < epochs)
-    distances = np.where(is_inside, np.abs(ordered[:, places.clip(0, epochs - 1)] - ordered[:, :, None]), np.inf)
-    order = np.argsort(distances, axis=2, kind="stable")[:, :, :2]
-    nearest, rows = places[np.arange(epochs)[:, None], order], np.arange(len(ordered))[:, None, None]
-    distances = np.take_along_axis(distances, order, axis=2)
-    reach = np.maximum(distances, distances[:, :, 1][rows, nearest]).mean(2)
-    densities = 1 / (reach + SMOOTHING)
-    return np.asarray(densities[rows, nearest].mean(2) / densities)
+CARDS: dict[str, Fidelity] = {
+    "aum": Fidelity(
+        formula="score = -mean over steps of (z_y - max_k≠y z_k)",
+        reference="https://github.com/asappresearch/aum",
+        commit="892e76eda4b6b85e21bda441d86134e0430ded7a",
+        license="MIT",
+        compared="areas of 12 examples of 5 classes after 6 epochs",
+        difference="1.1e-7 of 6.5 in the areas",
+        golden=("aum",),
+        deviations=(
+            Deviation(
+                "labels are ranked; the authors flag by the margins of a fake class",
+                "a fake class must be trained, as the mitigation `aum` does",
+                "no flags; none in the order",
+            ),
+        ),
+    ),
+    "forgetting": Fidelity(
+        formula="score = how often a correct prediction is followed by an incorrect one; E if none of E is correct",
+        reference="https://github.com/mtoneva/example_forgetting",
+        commit="d51c1aaa51c5a5cd3b8a584f8d5dee2c8957653e",
+        license="MIT",
+        compared="counts of 40 examples over 9 epochs and 2 networks, which never learn 7 and 4 of them",
+        difference="0 events",
+        golden=("forgetting",),
+        deviations=(
+            Deviation(
+                "one network is scored; the authors add the counts of several",
+                "what is given is that of one network",
+                "none if the caller adds the scores",
+            ),
+        ),
+    ),
+    "small_loss": Fidelity(
+        formula="score = P(component with the larger mean | l),  a mixture of two Gaussians of losses l scaled to [0, 1]",
+        reference="https://github.com/LiJunnan1992/DivideMix",
+        commit="d9d3058fa69a952463b896f84730378cdee6ec39",
+        license="MIT",
+        compared="posteriors and flags of 120 examples in each of six epochs",
+        difference="1.3e-7 in the posteriors; no flag differs",
+        golden=("dividemix",),
+        deviations=(
+            Deviation(
+                "losses of several epochs are averaged, then scaled; the authors scale those of each epoch, then average the "
+                "last five, and do so only at a noise rate of .9",
+                "losses of one unit, and no rate is known",
+                "in the frozen vectors, posteriors differ by up to .27 and no flag after five epochs, by up to 1 and 2 of 120 "
+                "flags after six",
+            ),
+            Deviation(
+                "the mixture starts from a fixed random state; the authors' code seeds nothing",
+                "equal calls give equal flags",
+                "over 20 random states, at most 3 of 50,000 simulated examples change sides at 20 or 50 % noise, 930 at 80 %",
+            ),
+        ),
+    ),
+    "vog": Fidelity(
+        formula="score = z-score, among the label's examples, of the mean over inputs x of std over checkpoints of dz_y/dx",
+        reference="https://github.com/chirag126/VOG",
+        commit="8f266afbeee714fe98ae557e96b61fb06089af52",
+        license="not stated",
+        compared="scores of 50 examples of 2 classes from the gradients of 15 epochs of the authors' toy experiment",
+        difference="0 in the scores",
+        golden=("vog",),
+        deviations=(
+            Deviation(
+                "gradients are given; in the authors' toy experiment they are those of probabilities, and add up over epochs",
+                "a detector trains nothing; the paper takes those of logits",
+                "depends on the gradients",
+            ),
+            Deviation(
+                "the examples of a label with equal values have the score 0; the authors divide by 0",
+                "scores must be numbers",
+                "only such labels, such as those of one example",
+            ),
+        ),
+    ),
+}
+"""Fidelity cards by detector."""

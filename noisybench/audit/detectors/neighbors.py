@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from noisybench.audit.detectors.consensus import consensus_transition
 from noisybench.audit.detectors.result import DetectorResult, Floats, Labels
+from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.errors import UserError
 from noisybench.nn.neighbors import nearest_neighbors, unit_rows
 
@@ -133,3 +134,88 @@ def _nearest(features: NDArray[np.float32], count: int) -> tuple[Floats, NDArray
     points = unit_rows(torch.from_numpy(features))
     found = nearest_neighbors(points, points, min(count, len(points) - 1), own=torch.arange(len(points)))
     return found[0].double().numpy(), found[1].numpy()
+
+
+CARDS: dict[str, Fidelity] = {
+    "deep_knn": Fidelity(
+        formula="score = (max_c≠y v_c - v_y) / k,  v: votes of the example and its k - 1 nearest neighbors",
+        reference="https://github.com/scikit-learn/scikit-learn",
+        commit="1.9.1",
+        license="BSD-3-Clause",
+        compared=(
+            "shares of votes and flags of 120 features of 4 classes at 1, 7 and 25 voters against `KNeighborsClassifier` on "
+            "its own training set; the authors of the method published no code"
+        ),
+        difference="1e-15 in the shares; no flag differs without a tie",
+        deviations=(
+            Deviation(
+                "a label with as many votes as another class is not flagged; the library takes the first class",
+                "a tie contradicts no label",
+                "only ties: 0, 9 and 2 of 120 labels at 1, 7 and 25 voters",
+            ),
+            Deviation(
+                "features are given; the paper takes the logits of a model that it trains first",
+                "a detector trains nothing",
+                "depends on the features",
+            ),
+        ),
+    ),
+    "neighbors": Fidelity(
+        formula="score = share of the k nearest other examples by cosine similarity whose label is not y",
+        reference="https://github.com/scikit-learn/scikit-learn",
+        commit="1.9.1",
+        license="BSD-3-Clause",
+        compared="shares of 120 examples of 4 classes at 1, 7 and 20 neighbors, by its `NearestNeighbors` (brute force, cosine "
+        "distance)",
+        difference="0 in the shares",
+    ),
+    "simifeat": Fidelity(
+        formula="score = 1 - v_y / |v|,  v: votes of k examples by cosine similarity",
+        reference="https://github.com/UCSC-REAL/SimiFeat",
+        commit="534af484f3831891ae698b73892425e63482c4b0",
+        license="CC-BY-NC-4.0",
+        compared="votes, scores, transition matrix after 20 and 400 steps, and both selections of 240 features of 4 classes",
+        difference="1.7e-7 in the scores and after 20 steps; no selected example differs",
+        golden=("simifeat",),
+        deviations=(
+            Deviation(
+                "one pass over given features; the authors decide by a majority of 21 passes over augmented images",
+                "features are what is given",
+                "not measured",
+            ),
+            Deviation(
+                "the noise rate of a class is the estimate; the authors add a random offset within .05",
+                "equal calls give equal flags",
+                "at most 5 % of the examples of a class are flagged or not",
+            ),
+            Deviation(
+                "the consensus is counted once, on all examples; the authors average 10 draws of 15,000 examples",
+                "no sampling error",
+                "none for up to 15,000 examples",
+            ),
+            Deviation(
+                "the optimization starts from equal classes and in double precision; the authors' start is random, in single "
+                "precision",
+                "equal calls give equal flags",
+                "after all steps, entries of the transition matrix differ by .004 from the same start and by at most .006 from "
+                "four random ones",
+            ),
+            Deviation(
+                "a negative similarity counts as 0; the authors count it",
+                "the logarithm of a negative vote has no value",
+                "none for non-negative features",
+            ),
+            Deviation(
+                "a label with as many votes as another class is not flagged; the authors take the first class",
+                "a tie contradicts no label",
+                "only ties",
+            ),
+            Deviation(
+                "a label without a vote for another class is not flagged; the authors flag a whole class whose scores are equal",
+                "neighbors that all agree contradict no label",
+                "none in the frozen vectors",
+            ),
+        ),
+    ),
+}
+"""Fidelity cards by detector."""
