@@ -100,6 +100,13 @@ def test_tables_have_a_head_and_rows_of_equal_length() -> None:
             assert len({row.count("|") for row in rows}) == 1, f"{file.name}: rows of unequal length below {rows[0]}"
 
 
+def test_lines_outside_of_tables_have_at_most_160_characters() -> None:
+    for file in DOCUMENTS:
+        if file.name not in GENERATED:
+            long = [line for line in file.read_text().splitlines() if len(line) > 160 and not line.startswith("|")]
+            assert not long, f"{file.name}: {long[0]}"
+
+
 def test_every_page_says_first_for_whom_it_is_and_shows_a_command() -> None:
     for file in ROOT.glob("docs/*.md"):
         if file.name in GENERATED:
@@ -229,11 +236,11 @@ def test_every_python_block_runs_in_a_test(workspace: Path, monkeypatch: pytest.
 
 def test_the_documented_program_is_trained_on(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (ROOT / "docs" / "own-traces.md").read_text()
-    code, command = re.findall(r"as `mine.py`:\n\n```python\n(.*?)```.*?```bash\n(noisybench [^\n]*)\n```", text, re.S)[
-        0
-    ]
+    ((code, command),) = re.findall(
+        r"as `mine.py`:\n\n```python\n(.*?)```.*?```bash\n(noisybench .*?)\n```", text, re.S
+    )
     (workspace / "mine.py").write_text(code)
-    monkeypatch.setattr(sys, "argv", [*shlex.split(command), "execution.num_threads=1"])
+    monkeypatch.setattr(sys, "argv", [*shlex.split(command.replace("\\\n", " ")), "execution.num_threads=1"])
     with pytest.raises(SystemExit) as exit_info:
         main()
     assert not exit_info.value.code
