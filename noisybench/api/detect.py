@@ -29,7 +29,7 @@ INPUTS = {
     "margins": "(N,) logits of the label minus the largest other logit, or (E, N) of E epochs",
     "correct": "(E, N) truth values: the prediction in an epoch was the label",
     "selected": "(E, N) truth values: the example was trained on in the epoch",
-    "gradients": "(K, N, ...) gradients of the label's logit with respect to the input, at K checkpoints",
+    "gradients": "(K, N, ...) gradients of the label's logit, or of its loss, with respect to the input, at K checkpoints",
     "trust_scores": "(N,) trust scores, or a detector with a method trust_score(X, y), as in the package mislabeled",
     "attributions": "(N,) self-influences or (N, N) influences, such as from self_attribute and attribute of dattri",
 }
@@ -119,7 +119,7 @@ def detect(
         margins: (N,) logits of the label minus the largest other logit, or (E, N) of E epochs.
         correct: (E, N) truth values: the prediction in an epoch was the label.
         selected: (E, N) truth values: the example was trained on in the epoch; by default, in every epoch.
-        gradients: (K, N, ...) gradients of the label's logit with respect to the input, at K checkpoints.
+        gradients: (K, N, ...) gradients of the label's logit, or of its loss, with respect to the input, at K checkpoints.
         trust_scores: (N,) scores, higher for labels to trust; or an object with a method ``trust_score(X, y)``, such as the
             detectors of the package `mislabeled`, which is called with the features and labels.
         attributions: (N,) influences of examples on their own loss, or (N, N) influences on the same examples, such as the

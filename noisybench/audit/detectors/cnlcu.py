@@ -46,10 +46,26 @@ def cnlcu(
     Raises:
         UserError: `selected` has another shape than the losses.
 
-    Example:
+    Examples:
         >>> rarely = np.array([[True, True, False], [True, True, False]])
         >>> cnlcu(losses=np.array([[0.1, 3.0, 3.0], [0.0, 3.0, 3.0]]), selected=rarely, variant="hard").scores.argmax()
         np.int64(1)
+
+        Losses and selections of a network of PyTorch that trains on the smaller half of the losses in each epoch:
+
+        >>> import torch
+        >>> inputs, labels = torch.randn(8, 4), torch.arange(8) % 2
+        >>> network = torch.nn.Linear(4, 2)
+        >>> optimizer, losses, selected = torch.optim.SGD(network.parameters(), lr=0.1), [], []
+        >>> for _ in range(3):
+        ...     losses.append(torch.nn.functional.cross_entropy(network(inputs), labels, reduction="none"))
+        ...     selected.append(losses[-1] <= losses[-1].median())
+        ...     optimizer.zero_grad()
+        ...     losses[-1][selected[-1]].mean().backward()
+        ...     optimizer.step()
+        >>> losses, selected = torch.stack(losses).detach().double().numpy(), torch.stack(selected).numpy()
+        >>> cnlcu(losses=losses, selected=selected).scores.shape
+        (8,)
     """
     losses = np.atleast_2d(losses)
     if selected is not None and np.atleast_2d(selected).shape != losses.shape:
