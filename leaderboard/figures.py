@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from noisybench.config.spec import RunSpec
-    from noisybench.config.suite import Figure
+    from noisybench.config.suite_fields import Figure
 
 PROBE = "probe."
 """Prefix of an x axis that is the axis of a probe."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from noisybench.config.spec import RunSpec
-    from noisybench.config.suite import Figure
+    from noisybench.config.suite_fields import Figure
     from noisybench.execution.session import Session
     from noisybench.execution.suite_runner import RunPlan, SuiteResult
     from noisybench.execution.time_limit import TimeLimit

@@ -6,9 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import pydantic
+from typing import Any
 
 from noisybench.config.noise_seeds import with_noise_seeds
 from noisybench.config.overrides import Override, override, parse_overrides
@@ -17,7 +15,8 @@ from noisybench.config.resolve import resolve, unknown_field
 from noisybench.config.scalars import is_null
 from noisybench.config.source_code import SourceTree
 from noisybench.config.spec import RunSpec
-from noisybench.config.validation import KEEP_TEXT, check_model, refuse, strict_config
+from noisybench.config.suite_fields import Figure, SeededStack, Setting, Suite
+from noisybench.config.validation import check_model, refuse
 from noisybench.config.yaml_files import load_config
 from noisybench.errors import UserError, show
 from noisybench.utils.digests import snapshot
@@ -37,61 +36,6 @@ EXAMPLES = {
     "seeds": "seeds=[0,1,2]",
 }
 """Override of each axis."""
-
-Seed = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
-"""Seed of a run."""
-
-
-def _check_distinct(seeds: list[int]) -> list[int]:
-    if len(set(seeds)) < len(seeds):
-        raise ValueError("each seed may be given once, because a second run would be the same")
-    return seeds
-
-
-Seeds = Annotated[list[Seed], pydantic.AfterValidator(_check_distinct)]
-"""Different seeds."""
-
-
-class Setting(pydantic.BaseModel):
-    """One item of `settings`: task, dataset and noise, by default those of the base, and stacks instead of those of the suite."""
-
-    model_config = strict_config()
-
-    task: Annotated[Any, KEEP_TEXT] = None
-    dataset: Annotated[Any, KEEP_TEXT] = None
-    noise: Annotated[Any, KEEP_TEXT] = None
-    stacks: Annotated[list[Any] | None, KEEP_TEXT] = pydantic.Field(None, min_length=1)
-
-
-class Figure(pydantic.BaseModel):
-    """One item of `figures`."""
-
-    model_config = strict_config()
-
-    title: str = pydantic.Field(pattern="[A-Za-z0-9]", max_length=100)
-    """Title, from which the name of the file is derived."""
-    x: str = pydantic.Field(min_length=1)
-    """Field of the runs such as ``mitigations.el2n.offset``, or ``probe.rank``."""
-    y: list[Annotated[str, pydantic.Field(min_length=1)]] = pydantic.Field(min_length=1)
-    """Names of metrics."""
-
-
-class Suite(pydantic.BaseModel):
-    """Fields of a suite."""
-
-    model_config = strict_config()
-
-    description: str = ""
-    base: Annotated[dict[str, Any], KEEP_TEXT] = {}
-    settings: Annotated[list[Any] | None, KEEP_TEXT] = None
-    datasets: Annotated[list[Any] | None, KEEP_TEXT] = None
-    noise: Annotated[list[Any] | None, KEEP_TEXT] = None
-    noise_seeds: Seeds | None = None
-    stacks: Annotated[list[Any] | None, KEEP_TEXT] = None
-    seeds: Seeds | None = None
-    figures: Annotated[list[Any], KEEP_TEXT] = []
-    metric: Literal["default", "balanced_accuracy"] = "default"
-    """Metric by which its stacks are ranked: that of the task, or balanced accuracy."""
 
 
 def shard(specs: Sequence[RunSpec], selector: str | None) -> list[RunSpec]:
@@ -153,6 +97,8 @@ def read_suite(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:
             values = change.values(base)
             if axis == "stacks" and isinstance(raw.get("settings"), list):
                 raw["settings"] = [without_stacks(item) for item in raw["settings"]]
+            if axis == "seeds":
+                raw = without_own_seeds(raw)
             # `seeds=0,1` and `seeds=[0,1]` have the same meaning.
             raw[axis] = values if len(values) > 1 else values[0]
         else:
@@ -164,11 +110,17 @@ def read_suite(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:
         suite.noise_seeds or [],
     )
     stacks = [base.get("mitigations")] if suite.stacks is None else suite.stacks
+    runs = [
+        (setting, stack, own)
+        for setting in settings
+        for stack, own in _with_seeds(setting.get("stacks", stacks), seeds)
+    ]
     with snapshot():  # all runs of one command see the same data
         specs = _resolve_all(
             {**base, "seed": seed, **without_stacks(setting), "mitigations": stack}
-            for seed, setting in itertools.product(seeds, settings)
-            for stack in setting.get("stacks", stacks)
+            for seed in dict.fromkeys([*seeds, *itertools.chain.from_iterable(own for *_, own in runs)])
+            for setting, stack, own in runs
+            if seed in own
         )
     # A path is named by its file, as the figures and searches of a suite are.
     return [dataclasses.replace(spec, suite=Path(name).stem) for spec in unique_specs(specs)]
@@ -194,6 +146,37 @@ def without_stacks(setting: Any) -> Any:
     return (
         {key: value for key, value in setting.items() if key != "stacks"} if isinstance(setting, Mapping) else setting
     )
+
+
+def without_own_seeds(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a suite or setting without the seeds of single stacks.
+
+    Example:
+        >>> without_own_seeds({"stacks": ["gce", {"stack": "elr", "seeds": [0, 1]}]})
+        {'stacks': ['gce', 'elr']}
+    """
+    fields = dict(raw)
+    if isinstance(stacks := fields.get("stacks"), list):
+        fields["stacks"] = [item["stack"] if SeededStack.describes(item) else item for item in stacks]
+    if isinstance(settings := fields.get("settings"), list):
+        fields["settings"] = [without_own_seeds(item) if isinstance(item, Mapping) else item for item in settings]
+    return fields
+
+
+def _with_seeds(stacks: Sequence[Any], seeds: Sequence[int]) -> list[tuple[Any, Sequence[int]]]:
+    """Return each stack with its seeds: its own, or those of the suite.
+
+    Raises:
+        UserError: a stack has other fields beside its own seeds, or invalid seeds.
+    """
+    problems, pairs = list[str](), list[tuple[Any, Sequence[int]]]()
+    for number, item in enumerate(stacks):
+        if not SeededStack.describes(item):
+            pairs.append((item, seeds))
+        elif (seeded := check_model(SeededStack, item, f"stacks.{number}", problems)) is not None:
+            pairs.append((seeded.stack, seeded.seeds))
+    refuse(problems)
+    return pairs
 
 
 def _check(raw: dict[str, Any], name: str) -> Suite:

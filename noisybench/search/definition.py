@@ -13,7 +13,7 @@ from noisybench.config.registry import get_entry
 from noisybench.config.resolve import resolve
 from noisybench.config.source_code import SourceTree
 from noisybench.config.spec import RunSpec
-from noisybench.config.suite import Seeds
+from noisybench.config.suite_fields import Seeds
 from noisybench.config.validation import check_model, refuse, strict_config
 from noisybench.errors import UserError, nearest, show
 from noisybench.search.ranges import ParameterRange, is_integer, parse_range

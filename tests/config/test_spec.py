@@ -194,6 +194,22 @@ def test_a_setting_has_stacks_of_its_own_unless_an_override_gives_them() -> None
     assert overridden == {("clean", "sce"), ("pair_flip", "sce")}
 
 
+def test_a_stack_has_seeds_of_its_own_unless_an_override_gives_them() -> None:
+    Path("seeds.yaml").write_text(
+        "base: {recipe: digits}\nnoise: [clean, pair_flip]\nseeds: [0, 1]\n"
+        "stacks: [sce, {stack: {name: gce, q: 0.5}, seeds: [1, 2]}, {stack: elr+mixup, seeds: [0]}]\n"
+    )
+    specs = read_suite("seeds.yaml")
+    seeds = {spec.stack: [other.seed for other in specs if other.stack == spec.stack] for spec in specs}
+    assert seeds == {"sce": [0, 0, 1, 1], "elr+mixup": [0, 0], "gce(q=0.5)": [1, 1, 2, 2]}
+    assert [spec.seed for spec in specs] == [0] * 4 + [1] * 4 + [2] * 2, "seeds outermost"
+
+    overridden = read_suite("seeds.yaml", ["seeds=[7]"])
+    assert [(spec.stack, spec.seed) for spec in overridden[:3]] == [("sce", 7), ("gce(q=0.5)", 7), ("elr+mixup", 7)]
+    given = read_suite("seeds.yaml", ["stacks=[{stack: mixup, seeds: [3]}]"])
+    assert [(spec.stack, spec.seed) for spec in given] == [("mixup", 3)] * 2
+
+
 def test_what_is_not_given_leaves_no_trace_in_the_identity() -> None:
     plain = resolve({"dataset": "digits", "noise": "web"})
     given = resolve({"dataset": {"name": "digits", "ood_classes": None}, "noise": {"name": "web", "path": None}})
@@ -237,6 +253,8 @@ def test_noise_seeds_of_the_base_noise(tmp_path: Path) -> None:
         ("base: {recipe: digitz}", "unknown recipe `digitz`; did you mean `digits`"),
         ("stacks: []", "stacks: the list is empty"),
         ("stacks: [elrr, gce, elrr]", "unknown mitigation `elrr`"),
+        ("stacks: [{stack: gce, seeds: [1], epochs: 2}]", "stacks.0: unknown field `epochs`"),
+        ("stacks: [{stack: gce, seeds: [1, 1]}]", "stacks.0.seeds: each seed may be given once"),
         ("settings: [{nois: clean}]", "settings.0: unknown field `nois`; did you mean `noise`?"),
         ("{settings: [{noise: clean}], datasets: [digits]}", "excludes the axes `datasets` and `noise`"),
         ("- a", "expected a mapping"),
