@@ -23,6 +23,12 @@ vectors in `tests/golden` hold the equal ones; for a component without a public 
 instead. The license and the access of every dataset, and of labels that others have made, are at the end.
 """
 
+DETECTORS = """## Detectors of given numbers
+
+Detectors of `nb.detect`. Those without frozen vectors are compared with the library itself, or with the independent computation
+that the card names, in `tests/golden/test_detectors.py` and `tests/api/test_detect.py`.
+"""
+
 
 def fidelity_page() -> str:
     """Return the cards of all mitigations, noise models, metrics and detectors as one Markdown page.
@@ -35,7 +41,7 @@ def fidelity_page() -> str:
     for kind in KINDS:
         parts.append(f"## {TITLES[kind]}\n")
         parts += [_section(name, card) for name, card in fidelity_cards(kind).items() if card is not None]
-    parts.append("## Detectors of given numbers\n")
+    parts.append(DETECTORS)
     parts += [_section(name, card) for name, card in sorted(CARDS.items())]
     parts.append("## Licenses of data\n")
     parts += ["| dataset or noise model | license | access | note |", "| --- | --- | --- | --- |"]
@@ -57,6 +63,8 @@ def _section(name: str, card: Fidelity) -> str:
     lines.append(f"- {'Compared' if card.reference else 'Tested'}: {card.compared}")
     if card.difference:
         lines.append(f"- Largest difference: {card.difference}")
+    if card.golden:
+        lines.append(f"- Frozen vectors: {', '.join(f'`{name}`' for name in card.golden)}")
     lines.append("- Deviations:" if card.deviations else "- Deviations: none known")
     lines += [
         f"  - {deviation.what}. Reason: {deviation.why}. Effect: {deviation.size}." for deviation in card.deviations
