@@ -9,9 +9,9 @@ from noisybench.leaderboard.display_names import short_title
 from noisybench.leaderboard.group_titles import distinct_labels, group_titles
 from noisybench.leaderboard.payload import SettingPayload, short, short_summary
 from noisybench.leaderboard.setting_description import without_parameters
+from noisybench.leaderboard.setting_scores import RANKING_RULES
 from noisybench.leaderboard.statistics import FriedmanResult, compare_across_settings, rank, summarize
 from noisybench.leaderboard.text_tables import describe_detectable
-from noisybench.leaderboard.verdict import RANKING_RULES
 
 
 def across_settings(payloads: Sequence[SettingPayload]) -> list[dict[str, Any]]:

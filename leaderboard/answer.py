@@ -11,10 +11,10 @@ from noisybench.leaderboard.display_names import stack_names
 from noisybench.leaderboard.group_titles import distinct_labels, group_title
 from noisybench.leaderboard.payload import SettingPayload
 from noisybench.leaderboard.rounding import rounded
+from noisybench.leaderboard.setting_scores import RANKING_RULES
 from noisybench.leaderboard.standings import best_group
 from noisybench.leaderboard.verdict import (
     BASELINE,
-    RANKING_RULES,
     Finding,
     Margin,
     find_in_setting,
@@ -299,7 +299,8 @@ def _untested_answer(members: Sequence[SettingPayload], rule: str) -> Answer | N
 def _is_first(summary: Mapping[str, Any], stack: str, index: int) -> bool:
     """Return whether a stack is in the best group of a setting."""
     ranks = {name: by_rule[index] for name, by_rule in summary["ranks"].items()}
-    return stack in best_group(ranks, summary["privileged"])
+    scores = {name: by_rule[index][0] for name, by_rule in summary["scores"].items() if by_rule[index]}
+    return stack in best_group(ranks, scores, summary["privileged"])
 
 
 def _relative_time(seconds: Sequence[Mapping[str, float]], stack: str) -> float | None:

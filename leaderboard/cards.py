@@ -100,10 +100,10 @@ def measured_facts(name: str, payloads: Sequence[SettingPayload]) -> dict[str, A
     Returns:
         ``settings``, their number; ``cost``, seconds of a run divided by those of cross-entropy as lowest, median and highest
         value over settings and whether only stacks of this mitigation alone count, or None; ``tuned``, stacks whose parameters a
-        search selected, with the position of the setting; ``stacks``, names of its stacks; and ``rules``: by selection rule the
-        settings in which one of its stacks is in the best rank group (position, and number of the stack), those in which one
-        has a lower mean score than cross-entropy (position, number of the stack, difference and whether it is significant), and
-        the number of those that have cross-entropy.
+        search selected, with the position of the setting; ``stacks``, names of its stacks; and ``rules``: by selection rule and
+        number of the stack, positions of the settings in which it is in the best rank group, and of those in which it is
+        significantly worse than cross-entropy, with the difference in hundredths of a point; and the number of settings that have
+        cross-entropy.
     """
     settings, tuned = 0, list[list[Any]]()
     alone, stacked = list[float](), list[float]()
@@ -121,16 +121,14 @@ def measured_facts(name: str, payloads: Sequence[SettingPayload]) -> dict[str, A
                 (alone if stack_members(stack) == (name,) else stacked).append(ratio)
         for rule, standings in payload.standings.by_rule.items():
             kept = [standing for standing in standings if standing.stack in stacks]
-            lists = rules.setdefault(rule, {"best": [], "worse": [], "compared": 0})
+            lists = rules.setdefault(rule, {"best": {}, "worse": {}, "compared": 0})
             lists["compared"] += any(each.gain is not None for each in kept)
             for each in kept:
-                numbers.setdefault(each.stack, len(numbers))
-            lists["best"] += [[position, numbers[each.stack]] for each in kept if each.is_best]
-            lists["worse"] += [
-                [position, numbers[each.stack], round(each.gain, 4), each.is_significant]
-                for each in kept
-                if each.gain is not None and each.gain < 0
-            ]
+                number = numbers.setdefault(each.stack, len(numbers))
+                if each.is_best:
+                    lists["best"].setdefault(number, []).append(position)
+                if each.is_significant and each.gain is not None and each.gain < 0:
+                    lists["worse"].setdefault(number, []).append([position, round(10_000 * each.gain)])
     if not settings:
         return None
     costs = alone or stacked

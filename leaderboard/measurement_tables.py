@@ -34,6 +34,13 @@ DIAGNOSTIC_DIGITS = 5
 SHARED = ("shared", "above")
 """Part of a code in place of those that all stacks share, if they are those of the row above."""
 
+REPEATED = "^"
+"""Cell of `REPEATED_COLUMNS` with the value of the row above."""
+REPEATED_COLUMNS = (
+    "stack", "privileged", "warnings", "method", "version", "torch", "device", "status", "entry", "protocol_differences",
+)  # fmt: skip
+"""Columns in which most rows have the value of the row above."""
+
 SETTING_COLUMNS = tuple(field.name for field in dataclasses.fields(SettingDescription))
 RUN_COLUMNS = tuple(
     field.name
@@ -47,7 +54,7 @@ COLUMNS = (*SETTING_COLUMNS, *RUN_COLUMNS)
 def to_csv(measurements: Iterable[Measurement]) -> str:
     """Return measurements as a CSV table that `from_csv` reads; records and run identifiers are left out.
 
-    A row leaves out the values that it shares with the row above: setting, code of all stacks, and names of diagnostics.
+    A row leaves out what it shares with the row above: setting, code of all stacks, names of diagnostics, and texts of the run.
 
     Example:
         >>> from_csv(to_csv(builtin_measurements())) == builtin_measurements()
@@ -60,6 +67,7 @@ def _to_rows(measurements: Iterable[Measurement]) -> Iterator[list[str]]:
     above: SettingDescription | None = None
     shared: Code = ()
     names: list[str] = []
+    cells: dict[str, str] = {}
     for measurement in measurements:
         setting = {} if measurement.setting == above else vars(measurement.setting)
         run = {column: getattr(measurement, column) for column in RUN_COLUMNS}
@@ -70,9 +78,11 @@ def _to_rows(measurements: Iterable[Measurement]) -> Iterator[list[str]]:
         if measurement.diagnostics and names == [*dict(measurement.diagnostics)]:
             run["diagnostics"] = tuple(("", number) for _, number in measurement.diagnostics)
         names = [*dict(measurement.diagnostics)]
+        before, cells = cells, {column: _to_cell(column, run[column]) for column in RUN_COLUMNS}
+        repeated = {column for column in REPEATED_COLUMNS if cells[column] and cells[column] == before.get(column)}
         yield [
             *(_to_cell(column, setting.get(column)) for column in SETTING_COLUMNS),
-            *(_to_cell(column, run[column]) for column in RUN_COLUMNS),
+            *(REPEATED if column in repeated else cell for column, cell in cells.items()),
         ]
 
 
@@ -104,6 +114,7 @@ def from_csv(text: str) -> list[Measurement]:
     setting: SettingDescription | None = None
     shared: Code = ()
     names: list[str] = []
+    cells: dict[str, str] = {}
     measurements = []
     for line, row in enumerate(read_rows(text, COLUMNS, "measurements"), 2):
         try:
@@ -111,7 +122,8 @@ def from_csv(text: str) -> list[Measurement]:
                 setting = SettingDescription(
                     **{name: _from_cell(name, row[name], setting_types[name]) for name in SETTING_COLUMNS}
                 )
-            run = {name: _from_cell(name, row[name], run_types[name]) for name in RUN_COLUMNS}
+            cells = {name: _repeat(name, row[name], cells) for name in RUN_COLUMNS}
+            run = {name: _from_cell(name, cell, run_types[name]) for name, cell in cells.items()}
             if SHARED in run["code"]:
                 run["code"] = as_code({**dict(shared), **dict(run["code"][1:])})
             shared = shared_code(run["code"])
@@ -123,6 +135,15 @@ def from_csv(text: str) -> list[Measurement]:
         # Runs of one setting share its description, as they do in memory.
         measurements.append(Measurement(setting=settings.setdefault(setting, setting), **run))
     return measurements
+
+
+def _repeat(column: str, text: str, above: dict[str, str]) -> str:
+    """Return the text of a cell, which the row above may have."""
+    if text != REPEATED or column not in REPEATED_COLUMNS:
+        return text
+    if column not in above:
+        raise ValueError(f"{column} is that of the row above, but there is none")
+    return above[column]
 
 
 def _from_cell(column: str, text: str, kind: Any) -> Any:

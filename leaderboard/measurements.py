@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from noisybench.records.selection import select_by_all
 
 Diagnostics = tuple[tuple[str, float], ...]
 """Names and values, which unlike a dictionary can be hashed."""
+
+_PERCENTAGE = re.compile(r"\d+(?:\.\d+)?(?= ?%)")
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Measurement:
         missed_at_true_rate: fraction of mislabeled examples that are missed if as many are flagged by the final label quality.
         calibration_error: expected calibration error of the final test predictions.
         wall_seconds: wall-clock seconds of the run.
-        warnings: different warnings that its mitigations reported, in order.
+        warnings: different warnings that its mitigations reported, in order, see `join_warnings`.
         method: stack as a key of `published.METHODS`.
         version: version of noisybench that measured it.
         torch: version of PyTorch.
@@ -147,7 +150,7 @@ def measure(
         missed_at_true_rate=record.detection.missed_at_true_rate,
         calibration_error=record.calibration_error,
         wall_seconds=record.cost.wall_seconds,
-        warnings=tuple(dict.fromkeys(warning for row in record.rows for warning in row.warnings)),
+        warnings=join_warnings(warning for row in record.rows for warning in row.warnings),
         method=literature_method(record),
         version=environment.get("noisybench", "?"),
         torch=environment.get("torch", "?"),
@@ -168,6 +171,26 @@ def _overall_diagnostics(record: RunRecord) -> Diagnostics:
     classes = record.manifest["dataset"]["classes"] if final.metric == "miou" else ()
     of_classes = tuple(f".{name}" for name in classes)
     return tuple(sorted(item for item in final.diagnostics.items() if not item[0].endswith(of_classes)))
+
+
+def join_warnings(warnings: Iterable[str]) -> tuple[str, ...]:
+    """Return different warnings in order; those that differ only in percentages become one with their range.
+
+    Example:
+        >>> join_warnings(["a: 36% flagged", "a: the rate is low", "a: 20% flagged", "a: 31% flagged"])
+        ('a: 20 to 36% flagged', 'a: the rate is low')
+    """
+    groups: dict[str, list[list[str]]] = {}
+    for warning in warnings:
+        groups.setdefault(_PERCENTAGE.sub("{}", warning.replace("{", "{{").replace("}", "}}")), []).append(
+            _PERCENTAGE.findall(warning)
+        )
+    return tuple(template.format(*map(_span, zip(*found, strict=True))) for template, found in groups.items())
+
+
+def _span(numbers: Iterable[str]) -> str:
+    low, *_, high = sorted({float(text): text for text in numbers}.items()) * 2
+    return low[1] if low[0] == high[0] else f"{low[1]} to {high[1]}"
 
 
 def measure_valid(

@@ -170,7 +170,7 @@ def _places_on(board: str, settings: Sequence[Setting]) -> list[BoardPlace]:
     best, ranked = Counter[str](), Counter[str]()
     for setting in settings:
         privileged = {row.stack for row in setting.rows if row.privileged}
-        group = best_group(setting.ranking.ranks, privileged)
+        group = best_group(setting.ranking.ranks, setting.mean_scores(), privileged)
         seconds = {row.stack: row.wall_seconds.mean for row in setting.rows if row.wall_seconds}
         scores.append({row.stack: summary.mean for row in setting.rows if (summary := row.scores["last"]) is not None})
         for row in setting.rows:

@@ -18,12 +18,12 @@ from noisybench.leaderboard.measurements import Measurement, without_record
 from noisybench.leaderboard.pairwise import compare
 from noisybench.leaderboard.rounding import rounded
 from noisybench.leaderboard.setting_description import BUDGET_FIELDS, SettingDescription, without_parameters
+from noisybench.leaderboard.setting_scores import RANKING_RULES, SettingScores, setting_scores
 from noisybench.leaderboard.standings import SettingStandings, setting_standings
 from noisybench.leaderboard.statistics import Summary
 from noisybench.leaderboard.stress import StressPoint, stress_point
 from noisybench.leaderboard.table import Setting, StackRow, seed_scores
 from noisybench.leaderboard.text_tables import footnote
-from noisybench.leaderboard.verdict import RANKING_RULES, SettingScores, setting_scores
 from noisybench.records.codes import code_digest
 from noisybench.records.selection import SELECTION_RULES
 

@@ -19,9 +19,9 @@ from noisybench.leaderboard.entries import entry_section
 from noisybench.leaderboard.payload import SettingPayload
 from noisybench.leaderboard.reproduction import COLUMNS as REPRODUCTION_COLUMNS
 from noisybench.leaderboard.reproduction import grouped, reproduce
+from noisybench.leaderboard.setting_scores import RANKING_RULES
 from noisybench.leaderboard.stress import stress_tables
 from noisybench.leaderboard.stress_text import payload as stress_payload
-from noisybench.leaderboard.verdict import RANKING_RULES
 from noisybench.records.equivalence import Equivalence
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,22 +12,30 @@ ALPHA = 0.05
 """Level below which a p-value, adjusted for all pairs of a setting, counts as significant."""
 
 
-def best_group(ranks: Mapping[str, int | None], privileged: Container[str]) -> set[str]:
-    """Return the stacks of a setting whose rank no stack without privileged information surpasses.
+def best_group(ranks: Mapping[str, int | None], scores: Mapping[str, float], privileged: Container[str]) -> set[str]:
+    """Return the stacks of a setting that share the rank of its leader, the best stack without privileged information.
 
-    A stack that knows more than the others may have the first rank alone; the best of the others still count as best.
+    A stack that knows more than the others may have a better rank; it counts as best as well. A stack that varies so much over
+    seeds that it cannot be separated from the leader does not, if one that is separated has a higher score.
 
     Args:
         ranks: rank by stack; None for those that are not ranked.
+        scores: mean score of each ranked stack.
         privileged: stacks that use privileged information.
 
     Example:
-        >>> sorted(best_group({"knows_the_rate": 1, "elr": 2, "gce": 2, "cross_entropy": 4}, {"knows_the_rate"}))
+        >>> ranks = {"knows_the_rate": 1, "elr": 2, "gce": 2, "cross_entropy": 4, "unstable": 2}
+        >>> scores = {"knows_the_rate": 0.9, "elr": 0.8, "gce": 0.7, "cross_entropy": 0.6, "unstable": 0.3}
+        >>> sorted(best_group(ranks, scores, {"knows_the_rate"}))
         ['elr', 'gce', 'knows_the_rate']
     """
     known = {stack: rank for stack, rank in ranks.items() if rank is not None}
-    best = min((rank for stack, rank in known.items() if stack not in privileged), default=1)
-    return {stack for stack, rank in known.items() if rank <= best}
+    candidates = [stack for stack in known if stack not in privileged]
+    if not candidates:
+        return {stack for stack, rank in known.items() if rank == 1}
+    best = known[max(candidates, key=lambda stack: (scores[stack], -known[stack]))]
+    bound = max((scores[stack] for stack in candidates if known[stack] > best), default=-math.inf)
+    return {stack for stack, rank in known.items() if rank <= best and scores[stack] > bound}
 
 
 @dataclass(frozen=True)
@@ -90,7 +99,8 @@ def setting_standings(detail: Mapping[str, object]) -> SettingStandings:
         for first, second, difference, _, _, p, *_ in ranking["pairs"]:
             if baseline in (first, second):
                 gains[second if first == baseline else first] = (-difference if first == baseline else difference, p)
-        best = best_group(dict(zip(stacks, ranking["ranks"], strict=True)), privileged)
+        scores = {row["stack"]: row[rule][0] for row in rows if row[rule] is not None}
+        best = best_group(dict(zip(stacks, ranking["ranks"], strict=True)), scores, privileged)
         by_rule[rule] = [
             Standing(
                 row["stack"], row["stack"] in best, row[rule][0],

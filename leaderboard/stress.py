@@ -21,9 +21,10 @@ import numpy as np
 from noisybench.leaderboard.breakdown import Breakdown, find_breakdown, score_matrix, shared_seeds
 from noisybench.leaderboard.mixed_model import LabelSetScores, compare_stacks
 from noisybench.leaderboard.setting_description import without_parameters
+from noisybench.leaderboard.setting_scores import setting_scores
 from noisybench.leaderboard.statistics import Summary, summarize
 from noisybench.leaderboard.table import Setting
-from noisybench.leaderboard.verdict import BASELINE, setting_scores
+from noisybench.leaderboard.verdict import BASELINE
 
 RATE_PARAMETERS = ("rate", "seed", "labels")
 """Parameters of noise models in which the settings of one card may differ."""

@@ -123,6 +123,11 @@ class Setting:
         """Stacks that vary far more over seeds than the others by the selection rule."""
         return unstable_stacks(seed_scores(self.rows, self.rule), _resolution(self.description))
 
+    def mean_scores(self) -> dict[str, float]:
+        """Return the mean score of each stack by the selection rule."""
+        means = {row.stack: row.scores[self.rule] for row in self.rows}
+        return {stack: summary.mean for stack, summary in means.items() if summary is not None}
+
     def ranked_by(self, rule: str) -> Setting:
         """Return the same rows, in the same order, with the ranking by a selection rule."""
         if rule == self.rule:

@@ -14,8 +14,8 @@ from noisybench.leaderboard.rounding import fixed
 from noisybench.leaderboard.terminal_tables import WIDTH_OF_NAMES, Widened, plain_table
 
 if TYPE_CHECKING:
+    from noisybench.leaderboard.setting_scores import SettingScores
     from noisybench.leaderboard.table import Setting
-    from noisybench.leaderboard.verdict import SettingScores
 
 PRIVILEGED_MARK = " †"
 """Mark of stacks that use privileged information."""
@@ -33,7 +33,8 @@ def render_overview(
         width: characters of a line.
         wide: show all settings of a matrix, in longer lines than the terminal has.
     """
-    from noisybench.leaderboard.verdict import RANKING_RULES, reach_verdicts, setting_scores
+    from noisybench.leaderboard.setting_scores import RANKING_RULES, setting_scores
+    from noisybench.leaderboard.verdict import reach_verdicts
     from noisybench.leaderboard.verdict_text import verdict_heading, verdict_sentences
 
     rule = settings[0].rule
@@ -139,7 +140,9 @@ def _matrix_rows(settings: Sequence[Setting], names: Mapping[str, str]) -> dict[
     scores: dict[str, dict[int, float]] = {}
     best, privileged = set[tuple[str, int]](), set[str]()
     for number, setting in enumerate(settings):
-        group = best_group(setting.ranking.ranks, {row.stack for row in setting.rows if row.privileged})
+        group = best_group(
+            setting.ranking.ranks, setting.mean_scores(), {row.stack for row in setting.rows if row.privileged}
+        )
         for row in setting.shown_rows:
             name, summary = names[row.stack], row.scores[setting.rule]
             if summary is not None:

@@ -211,7 +211,9 @@ def _render_setting(
     )
 
     # Published values stand below the table: a column of them takes several lines in each row.
-    group = best_group(setting.ranking.ranks, {row.stack for row in setting.rows if row.privileged})
+    group = best_group(
+        setting.ranking.ranks, setting.mean_scores(), {row.stack for row in setting.rows if row.privileged}
+    )
     best = [row.stack in group for row in setting.shown_rows]
     shown = [index for index, name in enumerate(COLUMNS) if name != "published"]
     columns = [COLUMNS[index] for index in shown]

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from noisybench.config.noise_seeds import FIXED_NOISE
 from noisybench.leaderboard.mixed_model import LabelSetScores, Scope, compare_stacks
 from noisybench.leaderboard.setting_description import without_parameters
-from noisybench.leaderboard.table import Setting, seed_scores
-from noisybench.records.codes import code_digest
+from noisybench.leaderboard.setting_scores import RANKING_RULES, SettingScores
 
-RANKING_RULES = ("last", "last10", "noisy_val", "label_wave")
-"""Selection rules by which stacks are ranked; the oracle never is one."""
 BASELINE = "cross_entropy"
 """Stack that a verdict compares the leader with, if it was measured."""
 MIN_DRAW_DF = 3
@@ -25,41 +20,6 @@ MIN_SIMILAR_SETTINGS = 5
 """Fewest settings for a verdict on settings like these."""
 MAX_NAMED = 3
 """Most stacks of one kind that a sentence names."""
-
-
-@dataclass(frozen=True)
-class SettingScores:
-    """Scores of one setting and one draw of its noise.
-
-    Attributes:
-        key: key of its table on the page.
-        title: dataset, noise and task.
-        group: metric, task, budget and code, which settings of one verdict share.
-        group_title: task and budget in a few words.
-        dataset: dataset with its parameters.
-        setting: identity of the setting without the seed of the noise.
-        resolution: step of the scores, see `statistics.rank`.
-        is_drawn: whether its labels depend on the seed of the noise.
-        scores: score of each run by ranking rule, stack and seed.
-        codes: digest of the code by stack, without dataset and noise model.
-        privileged: stacks that use privileged information.
-        engine: metric and digest of the training engine, which settings of an overall verdict share.
-        method_codes: digest of the code of the mitigations by stack.
-    """
-
-    key: str
-    title: str
-    group: str
-    group_title: str
-    dataset: str
-    setting: str
-    resolution: float
-    is_drawn: bool
-    scores: Mapping[str, Mapping[str, Mapping[int, float]]]
-    codes: Mapping[str, str]
-    privileged: frozenset[str]
-    engine: str = ""
-    method_codes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -134,54 +94,11 @@ class Verdict:
     left_out: tuple[str, ...]
 
 
-def comparable_codes(setting: Setting) -> dict[str, str]:
-    """Return the digest of the code by stack, without dataset and noise model, which differ between settings."""
-    return {
-        row.stack: code_digest(tuple(item for item in row.code if item[0] not in ("dataset", "noise")))
-        for row in setting.rows
-    }
-
-
-def setting_scores(setting: Setting, key: str = "") -> SettingScores:
-    """Return the scores of a setting that verdicts need.
-
-    Args:
-        setting: setting of at least one run.
-        key: key of its table on the page.
-    """
-    description = setting.description
-    task = description.task.partition("(")[0]
-    budget = (
-        description.network, description.epochs, description.batch_size, description.optimizer, description.learning_rate,
-        description.lr_schedule, description.augmentation,
-    )  # fmt: skip
-    code = code_digest(tuple(item for item in setting.code if item[0] not in ("dataset", "noise")))
-    noise = without_parameters(description.noise, ["seed"])
-    return SettingScores(
-        key=key,
-        title=setting.title,
-        group=json.dumps([description.metric, task, budget, code]),
-        group_title=" · ".join(part for part in (task, description.budget_text) if part),
-        dataset=description.dataset,
-        setting=json.dumps([description.dataset, noise, description.task, description.budget]),
-        resolution=1 / description.test_size if description.metric == "accuracy" else 1e-4,
-        is_drawn=noise.partition("(")[0] not in FIXED_NOISE,
-        scores={
-            rule: {stack: scores for stack, scores in seed_scores(setting.rows, rule).items() if scores}
-            for rule in RANKING_RULES
-        },
-        codes=comparable_codes(setting),
-        privileged=frozenset(row.stack for row in setting.rows if row.privileged),
-        engine=json.dumps([description.metric, [item for item in setting.code if item[0] == "engine"]]),
-        method_codes={
-            row.stack: code_digest(tuple(item for item in row.code if item[0].startswith("mitigations.")))
-            for row in setting.rows
-        },
-    )
-
-
 def reach_verdicts(label_sets: Iterable[SettingScores], rule: str) -> list[Verdict]:
-    """Return one verdict for each group of settings that share metric, task, budget, code and most of their stacks.
+    """Return the verdicts of each group of settings that share metric, task, budget, code and most of their stacks.
+
+    There is one for the largest complete table of settings and stacks, and others for settings that it leaves out, if these are
+    several: for the stacks that they have, in all settings of the group.
 
     Args:
         label_sets: scores by setting and draw of the noise.
@@ -189,6 +106,7 @@ def reach_verdicts(label_sets: Iterable[SettingScores], rule: str) -> list[Verdi
 
     Example:
         >>> from noisybench.leaderboard.measurement_tables import builtin_measurements
+        >>> from noisybench.leaderboard.setting_scores import setting_scores
         >>> from noisybench.leaderboard.table import build_settings
         >>> settings = [each for each in build_settings(builtin_measurements()) if "mlp:512-512" in each.description.network]
         >>> verdict, = reach_verdicts(map(setting_scores, settings), "last")
@@ -202,7 +120,7 @@ def reach_verdicts(label_sets: Iterable[SettingScores], rule: str) -> list[Verdi
         if label_set.scores[rule]:
             groups.setdefault(label_set.group, []).append(label_set)
     parts = [part for group in groups.values() for part in _related(group, rule)]
-    verdicts = [verdict for part in parts if len(part) > 1 and (verdict := _verdict(part, rule)) is not None]
+    verdicts = [verdict for part in parts for verdict in _verdicts(part, rule)]
     return sorted(verdicts, key=lambda verdict: (verdict.title, verdict.settings))
 
 
@@ -242,7 +160,27 @@ def _related(group: Sequence[SettingScores], rule: str) -> list[list[SettingScor
     return parts
 
 
-def _verdict(label_sets: Sequence[SettingScores], rule: str) -> Verdict | None:
+def _verdicts(part: Sequence[SettingScores], rule: str) -> Iterator[Verdict]:
+    """Yield the verdicts of label sets that are connected by their stacks, the largest table first."""
+    left, restricted = list(part), list(part)
+    while len(left) > 1 and (reached := _verdict(restricted, rule)) is not None:
+        verdict, settings = reached
+        yield verdict
+        remaining = [each for each in left if each.setting not in settings]
+        if len(remaining) == len(left):
+            return
+        left = remaining
+        stacks = {stack for each in left for stack in each.scores[rule]}
+        restricted = [
+            replace(
+                each, scores={rule: {stack: seeds for stack, seeds in each.scores[rule].items() if stack in stacks}}
+            )
+            for each in part
+        ]
+
+
+def _verdict(label_sets: Sequence[SettingScores], rule: str) -> tuple[Verdict, list[str]] | None:
+    """Return the verdict of the largest complete table and its settings; None without two label sets to compare."""
     codes: dict[str, set[str]] = {}
     stacks_of: dict[str, set[str]] = {}
     for label_set in label_sets:
@@ -281,7 +219,7 @@ def _verdict(label_sets: Sequence[SettingScores], rule: str) -> Verdict | None:
     compared = [finding.leader, *(margin.stack for margin in finding.margins)]
     seeds = [len(each.scores[stack]) for each in data for stack in compared if stack in each.scores]
     datasets = ", ".join(sorted({label_set.dataset for label_set in kept}))
-    return Verdict(
+    verdict = Verdict(
         title=f"{datasets} · {kept[0].group_title}",
         rule=rule,
         settings=tuple(label_set.key for label_set in kept),
@@ -292,6 +230,7 @@ def _verdict(label_sets: Sequence[SettingScores], rule: str) -> Verdict | None:
         similar=similar,
         left_out=tuple(left_out),
     )
+    return verdict, settings
 
 
 def _complete_settings(stacks_of: Mapping[str, set[str]], stacks: Sequence[str]) -> list[str]:

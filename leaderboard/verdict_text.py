@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from noisybench.leaderboard.rounding import fixed, rounded
+from noisybench.leaderboard.setting_scores import RANKING_RULES, setting_scores
 from noisybench.leaderboard.table import Setting
 from noisybench.leaderboard.verdict import (
     BASELINE,
     MAX_NAMED,
-    RANKING_RULES,
     Finding,
     Margin,
     Verdict,
     reach_verdicts,
-    setting_scores,
 )
 
 SCOPES = {
@@ -30,10 +29,11 @@ def verdict_sentences(verdict: Verdict) -> list[str]:
 
     Example:
         >>> from noisybench.leaderboard.measurement_tables import builtin_measurements
+        >>> from noisybench.leaderboard.setting_scores import setting_scores
         >>> from noisybench.leaderboard.table import build_settings
-        >>> from noisybench.leaderboard.verdict import reach_verdicts, setting_scores
-        >>> settings = [each for each in build_settings(builtin_measurements()) if each.description.dataset == "digits"]
-        >>> verdict, = reach_verdicts(map(setting_scores, settings), "last")
+        >>> from noisybench.leaderboard.verdict import reach_verdicts
+        >>> runs = [each for each in builtin_measurements() if each.entry == "stress-digits"]
+        >>> verdict, = reach_verdicts(map(setting_scores, build_settings(runs)), "last")
         >>> print(verdict_sentences(verdict)[0].partition(" (")[0])
         elr is best without privileged information
     """

@@ -82,7 +82,7 @@ function drawCardItem(items, card, kind) {
   if (kind === "mitigations" && card.measured) {
     const { best, worse, compared } = rulesOf(card.measured), cost = card.measured.cost;
     facts.push(`best group in ${settingsOf(best)} of ${countOf(card.measured.settings)}`);
-    if (compared && card.name !== "cross_entropy") facts.push(`below cross-entropy in ${settingsOf(worse)} of ${compared}`);
+    if (compared && card.name !== "cross_entropy") facts.push(`significantly below cross-entropy in ${settingsOf(worse)} of ${compared}`);
     if (cost) facts.push(`${fixed(cost[1], 2)} times the cost`);
   }
   if (kind === "mitigations" && !card.measured) facts.push("not on this board");
@@ -91,9 +91,13 @@ function drawCardItem(items, card, kind) {
   if (facts.length) element("p", item, facts.join(" · "), { class: "note" });
 }
 const rulesOf = measured => {
-  const { best, worse, compared } = measured.rules[state.rule] ?? { best: [], worse: [], compared: 0 };
-  const named = places => places.map(([position, stack, ...rest]) => [position, measured.stacks[stack], ...rest]);
-  return { best: named(best), worse: named(worse), compared };
+  const { best, worse, compared } = measured.rules[state.rule] ?? { best: {}, worse: {}, compared: 0 };
+  const placesOf = (byStack, place) => Object.entries(byStack).flatMap(([stack, found]) => found.map(each => place(measured.stacks[stack], each))).sort((a, b) => a[0] - b[0]);
+  return {
+    best: placesOf(best, (stack, position) => [position, stack]),
+    worse: placesOf(worse, (stack, [position, loss]) => [position, stack, loss / 10_000]),
+    compared,
+  };
 };
 const countOf = settings => `${settings} ${settings === 1 ? "setting" : "settings"}`;
 const settingsOf = places => new Set(places.map(place => place[0])).size;
@@ -183,7 +187,7 @@ function drawMeasurements(view, card) {
       : "Its settings have no run of cross-entropy to compare the cost with."));
   const lists = element("div", view, "", { class: "columns" });
   drawPlaces(lists, `Won: in the best rank group in ${settingsOf(best)} of ${settings}`, best, card.name, "In no setting.");
-  if (compared && card.name !== "cross_entropy") drawPlaces(lists, `Lost: below cross-entropy in ${settingsOf(worse)} of ${compared}`, worse, card.name, "In no setting.");
+  if (compared && card.name !== "cross_entropy") drawPlaces(lists, `Lost: significantly below cross-entropy in ${settingsOf(worse)} of ${compared}`, worse, card.name, "In no setting.");
 }
 function drawPlaces(parent, title, places, name, empty) {
   const box = element("div", parent), bySetting = new Map();
@@ -194,8 +198,8 @@ function drawPlaces(parent, title, places, name, empty) {
   for (const [position, stacks] of bySetting) {
     const item = element("li", list);
     linkSetting(item, position);
-    const texts = stacks.map(([, stack, gain, isSignificant]) => {
-      const change = gain === undefined ? "" : `${signed(gain)} points, ${isSignificant ? "significant" : "not significant"}`;
+    const texts = stacks.map(([, stack, gain]) => {
+      const change = gain === undefined ? "" : `${signed(gain)} points`;
       const shown = stack === name && stacks.length === 1 ? "" : shortName(stack);
       return shown && change ? `${shown} (${change})` : shown + change;
     });

@@ -34,11 +34,11 @@ def stress(
 
     from noisybench.leaderboard import stress_text
     from noisybench.leaderboard.ranking_metric import with_metric
+    from noisybench.leaderboard.setting_scores import RANKING_RULES
     from noisybench.leaderboard.stored import measurements_of, suite_metric
     from noisybench.leaderboard.stress import stress_point, stress_tables
     from noisybench.leaderboard.table import build_settings
     from noisybench.leaderboard.terminal_tables import render_excluded
-    from noisybench.leaderboard.verdict import RANKING_RULES
     from noisybench.utils.console import make_console
 
     check_choice("rule", rule, RANKING_RULES)

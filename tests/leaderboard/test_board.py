@@ -19,10 +19,10 @@ from noisybench.leaderboard.measurement_tables import builtin_measurements
 from noisybench.leaderboard.measurements import Measurement, measure, measure_valid, without_record
 from noisybench.leaderboard.pair_model import Test
 from noisybench.leaderboard.setting_description import SettingDescription
+from noisybench.leaderboard.setting_scores import RANKING_RULES
 from noisybench.leaderboard.statistics import Ranking
 from noisybench.leaderboard.table import StackRow
 from noisybench.leaderboard.text_tables import to_csv
-from noisybench.leaderboard.verdict import RANKING_RULES
 from noisybench.records.schema import RunRecord
 from noisybench.runs import runner
 from noisybench.tracking.store import Store

@@ -55,14 +55,14 @@ def test_a_card_says_where_a_method_won_and_lost_and_at_which_cost() -> None:
     gce, elr = (measured_facts(name, found) for name in ("gce", "elr"))
     assert gce is not None
     assert elr is not None
-    assert gce["rules"]["last"] == {"best": [[0, gce["stacks"].index("gce")]], "worse": [], "compared": 1}
-    assert elr["rules"]["last"]["best"] == []
-    ((position, stack, gain, is_significant),) = elr["rules"]["last"]["worse"]
-    assert (position, elr["stacks"][stack], is_significant) == (0, "elr", True)
+    assert gce["rules"]["last"] == {"best": {gce["stacks"].index("gce"): [0]}, "worse": {}, "compared": 1}
+    assert elr["rules"]["last"]["best"] == {}
+    ((stack, ((position, loss),)),) = elr["rules"]["last"]["worse"].items()
+    assert (position, elr["stacks"][stack]) == (0, "elr")
     # Against the mean of the last epochs, which is computed here by other means.
     last = {name: sum(record(name, seed, level).rows[-1].test_score for seed in range(3)) / 3
             for name, level in (("elr", 0.6), ("cross_entropy", 0.8))}  # fmt: skip
-    assert gain == pytest.approx(last["elr"] - last["cross_entropy"], abs=1e-4)
+    assert loss == pytest.approx(10_000 * (last["elr"] - last["cross_entropy"]), abs=1)
     assert gce["cost"] == [1, 1, 1]
     assert measured_facts("mixup", found) is None
     assert measured_facts("gce", payloads({"gce": 0.9, "elr": 0.6}))["cost"] is None  # type: ignore[index]
@@ -82,7 +82,7 @@ def test_a_card_counts_the_stacks_of_its_method_and_names_tuned_ones() -> None:
     facts = measured_facts("gce", found)
     assert facts is not None
     assert facts["tuned"] == [["gce (tuned, 20 trials)", 0]]
-    assert sorted(facts["stacks"][stack] for _, stack in facts["rules"]["last"]["best"]) == [
+    assert sorted(facts["stacks"][stack] for stack in facts["rules"]["last"]["best"]) == [
         "gce (tuned, 20 trials)",
         "mixup+gce(q=0.5)",
     ]

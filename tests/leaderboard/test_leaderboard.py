@@ -367,6 +367,9 @@ def test_a_row_leaves_out_what_it_has_in_common_with_the_row_above() -> None:
     assert from_csv(text) == runs
     assert text.count(dict(first.code)["engine"]) == 2, "the second row has the code of the first"
     assert text.count("unparsable") == 3
+    assert text.count(first.device) == 1, "the rows below repeat it"
+    with pytest.raises(UserError, match=r"line 2 of .* device is that of the row above, but there is none"):
+        from_csv(text.replace(first.device, "^"))
     with pytest.raises(UserError, match="line 4 of the table of measurements cannot be read"):
         from_csv(text.replace("[0.0,2.5]", "[0.0]"))
 

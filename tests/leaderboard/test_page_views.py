@@ -14,8 +14,8 @@ from noisybench.leaderboard.board import build_board
 from noisybench.leaderboard.measurement_tables import builtin_measurements
 from noisybench.leaderboard.page import project_links, to_html
 from noisybench.leaderboard.rounding import fixed
+from noisybench.leaderboard.setting_scores import RANKING_RULES
 from noisybench.leaderboard.table import build_settings
-from noisybench.leaderboard.verdict import RANKING_RULES
 from tests.browser import assert_accessible, watched
 
 WIDTHS = (1440, 1024, 390)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from noisybench.leaderboard.measurement_tables import builtin_measurements
+from noisybench.leaderboard.standings import best_group
 from noisybench.leaderboard.statistics import rank, unstable_stacks
 from noisybench.leaderboard.table import Setting, build_settings
 
@@ -40,6 +41,27 @@ def test_an_unstable_stack_lifts_no_other() -> None:
     assert (ranks["elr"], ranks["co_teaching"]) == (1, 1)
     assert ranks["gce"] > 1
     assert ranks["forward_correction"] == 1, "nothing is established about it"
+
+
+def test_a_stack_that_varies_too_much_to_be_separated_is_not_among_the_best() -> None:
+    """Scores and ranks of 50 stacks with three seeds: nothing separates 32.7, 50.8 and 40.5 from 98.2, 98.2 and 98.2."""
+    scores = {
+        "oracle_pruning": 98.2,
+        "promix": 97.1,
+        "elr_plus": 88.9,
+        "elr": 87.0,
+        "trimmed_loss": 85.8,
+        "backward": 41.4,
+    }
+    ranks = {"oracle_pruning": 1, "promix": 1, "elr_plus": 1, "elr": 4, "trimmed_loss": 1, "backward": 1}
+    assert best_group(ranks, scores, {"oracle_pruning", "trimmed_loss"}) == {"oracle_pruning", "promix", "elr_plus"}
+    # The leader counts as best, whatever the ranks of those below it are.
+    assert best_group({"gce": 2, "sce": 1, "elr": 1}, {"gce": 0.8, "sce": 0.7, "elr": 0.9}, {"elr"}) == {
+        "gce",
+        "sce",
+        "elr",
+    }
+    assert best_group({"elr": 1, "gce": 2, "sce": None}, {"elr": 0.9, "gce": 0.8}, {"elr", "gce"}) == {"elr"}
 
 
 def test_only_the_unstable_stack_is_named() -> None:

@@ -13,11 +13,10 @@ from noisybench.config.resolve import resolve
 from noisybench.leaderboard.measurement_tables import builtin_measurements
 from noisybench.leaderboard.mixed_model import Comparison, LabelSetScores, Scope, compare_stacks
 from noisybench.leaderboard.setting_description import without_parameters
+from noisybench.leaderboard.setting_scores import SettingScores, setting_scores
 from noisybench.leaderboard.verdict import (
-    SettingScores,
     Verdict,
     reach_verdicts,
-    setting_scores,
 )
 from noisybench.leaderboard.verdict_text import verdict_paragraphs, verdict_sentences
 from tests.leaderboard.simulated_suites import Scenario, simulate
@@ -342,6 +341,17 @@ def test_settings_with_other_stacks_budgets_or_code_have_verdicts_of_their_own()
     longer = [dataclasses.replace(label_set(name, LEVELS), group="other") for name in ("sym", "pair")]
     assert [each.num_settings for each in reach_verdicts([*first, *others, *longer], "last")] == [2, 2, 2]
     assert reach_verdicts(first[:1], "last") == [], "the ranks of one table are its verdict"
+
+
+def test_a_suite_with_many_more_stacks_leaves_other_suites_their_verdict() -> None:
+    """Eight settings of a suite, two of which belong to a suite of many stacks as well."""
+    many = {**LEVELS, **{f"stack_{number}": 0.5 + 0.01 * number for number in range(30)}}
+    parts = [label_set(f"noise_{number}", many if number < 2 else LEVELS) for number in range(8)]
+    verdicts = reach_verdicts(parts, "last")
+    assert sorted((each.num_settings, each.finding.num_stacks) for each in verdicts) == [
+        (2, len(many)),
+        (8, len(LEVELS)),
+    ]
 
 
 def test_the_oracle_has_no_verdict() -> None:

@@ -13,8 +13,8 @@ import yaml
 
 from blocks.entry import RULE, Block, Entry
 from noisybench.leaderboard.mixed_model import LabelSetScores, compare_stacks
+from noisybench.leaderboard.setting_scores import setting_scores
 from noisybench.leaderboard.statistics import summarize
-from noisybench.leaderboard.verdict import setting_scores
 
 CLAIMS = Path(__file__).parents[1] / "claims.yaml"
 SIDES = ("first", "second")

@@ -11,6 +11,7 @@ import yaml
 from noisybench.leaderboard.display_names import distinct_names, distinguishing_titles
 from noisybench.leaderboard.measurement_tables import builtin_measurements
 from noisybench.leaderboard.measurements import Measurement
+from noisybench.leaderboard.standings import best_group
 from noisybench.leaderboard.table import Setting, build_settings
 from noisybench.leaderboard.verdict import BASELINE
 
@@ -72,10 +73,11 @@ class Entry:
         return [None if score is None or base is None else score - base for score, base in pairs]
 
     def is_best(self, stack: str) -> list[bool]:
-        """Return for each setting whether a stack shares the best rank; an unstable one must have the highest score for it."""
+        """Return for each setting whether a stack is in the best rank group; an unstable one must have the highest score."""
         unstable = self.is_unstable(stack)
         return [
-            setting.ranking.ranks.get(stack) == 1 and (not doubtful or setting.rows[0].stack == stack)
+            stack in best_group(setting.ranking.ranks, setting.mean_scores(), ())
+            and (not doubtful or setting.rows[0].stack == stack)
             for setting, doubtful in zip(self.settings, unstable, strict=True)
         ]
 

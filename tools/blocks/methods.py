@@ -19,7 +19,7 @@ def methods(task: str) -> Block:
     cells = [["method", "paper", "lines of code", "needs", "place", "cost", "fidelity"]]
     cells += [_method_row(overview) for overview in overviews]
     measured = sum(bool(each.places) for each in overviews)
-    return [(f"{len(overviews)} methods, of which {measured} are measured on an entry that ships.", cells)]
+    return [(f"Methods: {len(overviews)}. Measured on an entry that ships: {measured}.", cells)]
 
 
 @functools.cache

@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 from blocks.entry import RULE, Block, Cells, Entry, entry_names
 from noisybench.advice.evaluation import evaluate_advice, regret_table
+from noisybench.leaderboard.setting_scores import setting_scores
 from noisybench.leaderboard.stress import stress_point, stress_tables
 from noisybench.leaderboard.stress_text import columns as stress_columns
 from noisybench.leaderboard.stress_text import text_rows as stress_rows
 from noisybench.leaderboard.table import Setting
-from noisybench.leaderboard.verdict import BASELINE, reach_verdicts, setting_scores
+from noisybench.leaderboard.verdict import BASELINE, reach_verdicts
 from noisybench.leaderboard.verdict_text import verdict_sentences
 
 
@@ -62,7 +63,7 @@ def table(entry: Entry) -> Block:
         cells.append([entry.names[stack], *shown, _score(_mean_of_all(scores)), entry.needs(stack)])
     spread = f"median standard deviation {entry.deviation():.1f}"
     unstable = any(any(entry.is_unstable(stack)) for stack in entry.stacks)
-    legend = "bold: rank 1" + (
+    legend = "bold: best rank group" + (
         "; ~: unstable over seeds, so that few differences from it are significant" if unstable else ""
     )
     return [(f"Score after the last epoch in %, mean over {entry.seeds()} ({spread}); {legend}.", narrow(cells))]
@@ -118,9 +119,9 @@ def summary(entry: Entry) -> Block:
 
     text = (
         f"{len(scores)} stacks without privileged information, {len(entry.settings)} settings, {entry.seeds()}: after the last "
-        f"epoch, always `{entry.names[first]}` is on average {cost(regrets[first])} points below the best stack of the setting, "
-        f"always `{BASELINE}` {cost(regrets[BASELINE])}, and a stack drawn at random {cost(pooled)}. {winners} different stacks "
-        "are first in at least one setting."
+        f"epoch, the same stack in all settings is on average this far below the best one of each: `{entry.names[first]}` "
+        f"{cost(regrets[first])} points, `{BASELINE}` {cost(regrets[BASELINE])}, and one drawn at random {cost(pooled)}. "
+        f"{winners} different stacks are first in at least one setting."
     )
     clean = [place for place, setting in enumerate(entry.settings) if setting.description.noise == "clean"]
     if clean:

@@ -26,7 +26,7 @@ def header(block: Block) -> str:
     """Return a block as lines of a header, which are comments."""
     lines = []
     for text, cells in block:
-        lines += textwrap.wrap(text.replace("bold: rank 1", "*: rank 1"), HEADER_WIDTH)
+        lines += textwrap.wrap(text.replace("bold: best rank group", "*: best rank group"), HEADER_WIDTH)
         lines += plain_table(cells) if cells else []
     return "".join(f"#          {line}\n" for line in lines)
 
