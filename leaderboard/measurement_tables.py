@@ -180,7 +180,7 @@ def builtin_measurements() -> list[Measurement]:
 
     Example:
         >>> sorted({measurement.version for measurement in builtin_measurements()})
-        ['0.1.0', '0.2.0']
+        ['0.2.0']
     """
     # A copy, so that a caller that changes its list does not change the cached one.
     return list(_builtin())

@@ -73,7 +73,8 @@ def rank_candidates(settings: Sequence[Setting], regime: Regime) -> list[Candida
     Example:
         >>> from noisybench.leaderboard.measurement_tables import builtin_measurements
         >>> from noisybench.leaderboard.table import build_settings
-        >>> settings = usable_settings(build_settings(builtin_measurements()))
+        >>> runs = [each for each in builtin_measurements() if each.entry == "quickstart"]
+        >>> settings = usable_settings(build_settings(runs))
         >>> rank_candidates(settings, Regime(0.4, "concentrated", 1000, 10, False))[0].stack
         'elr'
     """

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from noisybench.leaderboard.display_names import distinct_names, distinguishing_titles
-from noisybench.leaderboard.measurement_tables import builtin_measurements
+from noisybench.leaderboard.measurement_tables import SHIPPED, builtin_measurements
 from noisybench.leaderboard.measurements import Measurement
 from noisybench.leaderboard.standings import best_group
 from noisybench.leaderboard.table import Setting, build_settings
@@ -35,10 +35,10 @@ def entry_names() -> list[str]:
 
 
 class Entry:
-    """Settings of one entry, with short names of its stacks and settings."""
+    """Settings of one entry, or of all that ship (`shipped`), with short names of its stacks and settings."""
 
     def __init__(self, name: str) -> None:
-        measurements = [each for each in shipped() if each.entry == name]
+        measurements = [each for each in shipped() if name in (each.entry, SHIPPED)]
         if not measurements:
             entries = ", ".join(entry_names())
             sys.exit(f"error: no entry {name} ships with noisybench; known entries: {entries}")

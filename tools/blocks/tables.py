@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from blocks.entry import RULE, Block, Cells, Entry, entry_names
+from blocks.entry import RULE, Block, Cells, Entry
 from noisybench.advice.evaluation import evaluate_advice, regret_table
+from noisybench.leaderboard.measurement_tables import SHIPPED
 from noisybench.leaderboard.setting_scores import setting_scores
 from noisybench.leaderboard.stress import stress_point, stress_tables
 from noisybench.leaderboard.stress_text import columns as stress_columns
@@ -181,8 +182,7 @@ def origin(entry: Entry) -> Block:
 
 def advice(entry: Entry) -> Block:
     """Return the regret of advice and of simpler strategies in the settings of an entry, which take no part in it."""
-    known = [setting for name in entry_names() for setting in Entry(name).settings]
-    evaluation = evaluate_advice(known, entry.settings)
+    evaluation = evaluate_advice(Entry(SHIPPED).settings, entry.settings)
     if not evaluation.settings:
         sys.exit(
             f"error: {entry.name} has no setting with cross-entropy and two more stacks without privileged information"
