@@ -57,7 +57,7 @@ def test_a_card_links_paper_code_and_settings(browser: Browser, shipped_site: st
             "cifar100",
         ):
             assert wanted in text, wanted
-        view.get_by_role("link", name="digits · pair_flip 40 %").first.click()
+        view.get_by_role("link", name="digits · pair_flip 20 %").first.click()
         expect(page.locator("#view-boards")).to_be_visible()
         expect(page.locator("#view-boards")).to_contain_text("pair_flip", use_inner_text=True)
 
