@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -121,6 +122,11 @@ def answer_groups(payloads: Sequence[SettingPayload]) -> list[dict[str, Any]]:
             titles = dict.fromkeys(payload.summary["title"] for payload in members)
             group = _group(groups, "; ".join(titles), members, False)
             group["rules"][rule] = {**_answer_payload(answer, names), "sentences": [], "rows": []}
+    counts = Counter(group["short"] for group in groups.values())
+    for group in groups.values():
+        # Of two groups of one task and budget, one has more settings and the other more stacks.
+        if counts[group["short"]] > 1:
+            group["short"] += f" · {len(group['settings'])} settings"
     order = {payload.summary["key"]: place for place, payload in enumerate(payloads)}
     return sorted(
         groups.values(),

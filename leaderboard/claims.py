@@ -218,7 +218,7 @@ def claims_of(record: RunRecord, kind: EvidenceKind) -> set[str]:
         # An empty mapping or list claims nothing, and neither does a number that was not measured.
         if any(getattr(row, name) not in (None, {}, []) for row in record.rows):
             made.add(f"rows.{name}")
-    recomputed = kind.recomputed_diagnostics(_class_names(record))
+    recomputed = kind.recomputed_diagnostics(_class_names(record)) | {PHASE}
     if any(name not in recomputed for row in record.rows for name in row.diagnostics):
         made.add("rows.diagnostics")
     return made | ({"earlier rows"} if len(record.rows) > 1 else set())

@@ -99,7 +99,9 @@ def _to_cell(column: str, value: Any) -> str:
         return f"{value:.{SIGNIFICANT_DIGITS}g}"
     if isinstance(value, tuple):
         return json.dumps(value, separators=(",", ":")) if value else ""
-    return plain_cell(str(value))
+    text = str(value)
+    # A text of such signs alone has one more in the table, so that it is not read as a repetition.
+    return plain_cell(text + REPEATED if text and not text.strip(REPEATED) else text)
 
 
 def from_csv(text: str) -> list[Measurement]:
@@ -164,7 +166,7 @@ def _from_cell(column: str, text: str, kind: Any) -> Any:
         return tuple(tuple(value) if isinstance(value, list) else value for value in values)
     if kind is str:
         # The apostrophe that `plain_cell` writes before text that a spreadsheet would read as a formula.
-        return text_of_cell(text)
+        return text_of_cell(text if text.strip(REPEATED) else text.removesuffix(REPEATED))
     return kind(text)
 
 

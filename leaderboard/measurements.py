@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from noisybench.leaderboard.installed_code import InstalledCode
@@ -18,7 +18,7 @@ from noisybench.records.selection import select_by_all
 Diagnostics = tuple[tuple[str, float], ...]
 """Names and values, which unlike a dictionary can be hashed."""
 
-_PERCENTAGE = re.compile(r"\d+(?:\.\d+)?(?= ?%)")
+_PERCENTAGE = re.compile(r"(?<![\w.,-])(?:(\d+(?:\.\d+)?) to )?(\d+(?:\.\d+)?)(?= ?%)")
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def measure(
         missed_at_true_rate=record.detection.missed_at_true_rate,
         calibration_error=record.calibration_error,
         wall_seconds=record.cost.wall_seconds,
-        warnings=join_warnings(warning for row in record.rows for warning in row.warnings),
+        warnings=tuple(join_warnings(warning for row in record.rows for warning in row.warnings)),
         method=literature_method(record),
         version=environment.get("noisybench", "?"),
         torch=environment.get("torch", "?"),
@@ -173,24 +173,30 @@ def _overall_diagnostics(record: RunRecord) -> Diagnostics:
     return tuple(sorted(item for item in final.diagnostics.items() if not item[0].endswith(of_classes)))
 
 
-def join_warnings(warnings: Iterable[str]) -> tuple[str, ...]:
-    """Return different warnings in order; those that differ only in percentages become one with their range.
+def join_warnings(warnings: Iterable[str]) -> dict[str, int]:
+    """Return different warnings in order, with their numbers; those that differ only in percentages become one with their range.
 
     Example:
-        >>> join_warnings(["a: 36% flagged", "a: the rate is low", "a: 20% flagged", "a: 31% flagged"])
-        ('a: 20 to 36% flagged', 'a: the rate is low')
+        >>> join_warnings(["a: 36% flagged", "a: the rate is low", "a: 18 to 20% flagged"])
+        {'a: 18 to 36% flagged': 2, 'a: the rate is low': 1}
     """
-    groups: dict[str, list[list[str]]] = {}
+    groups: dict[tuple[str, ...], list[list[str]]] = {}
     for warning in warnings:
-        groups.setdefault(_PERCENTAGE.sub("{}", warning.replace("{", "{{").replace("}", "}}")), []).append(
-            _PERCENTAGE.findall(warning)
-        )
-    return tuple(template.format(*map(_span, zip(*found, strict=True))) for template, found in groups.items())
+        # Texts and, between them, both ends of ranges; a single percentage has no lower end.
+        parts = _PERCENTAGE.split(warning)
+        ranges = [" ".join(filter(None, ends)) for ends in zip(parts[1::3], parts[2::3], strict=True)]
+        groups.setdefault(tuple(parts[::3]), []).append(ranges)
+    joined = {}
+    for texts, found in groups.items():
+        spans = [_span(" ".join(ranges).split()) for ranges in zip(*found, strict=True)]
+        joined["".join(text + span for text, span in zip(texts, [*spans, ""], strict=True))] = len(found)
+    return joined
 
 
-def _span(numbers: Iterable[str]) -> str:
-    low, *_, high = sorted({float(text): text for text in numbers}.items()) * 2
-    return low[1] if low[0] == high[0] else f"{low[1]} to {high[1]}"
+def _span(numbers: Sequence[str]) -> str:
+    ordered = sorted(numbers, key=float)
+    low, high = ordered[0], ordered[-1]
+    return low if float(low) == float(high) else f"{low} to {high}"
 
 
 def measure_valid(

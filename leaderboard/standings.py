@@ -35,7 +35,7 @@ def best_group(ranks: Mapping[str, int | None], scores: Mapping[str, float], pri
         return {stack for stack, rank in known.items() if rank == 1}
     best = known[max(candidates, key=lambda stack: (scores[stack], -known[stack]))]
     bound = max((scores[stack] for stack in candidates if known[stack] > best), default=-math.inf)
-    return {stack for stack, rank in known.items() if rank <= best and scores[stack] > bound}
+    return {stack for stack, rank in known.items() if rank <= best and scores[stack] >= bound}
 
 
 @dataclass(frozen=True)

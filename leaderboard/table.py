@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from noisybench.leaderboard.code_selection import select_code
-from noisybench.leaderboard.measurements import Measurement
+from noisybench.leaderboard.measurements import Measurement, join_warnings
 from noisybench.leaderboard.pair_model import Test
 from noisybench.leaderboard.published import PublishedResult, find_published
 from noisybench.leaderboard.seed_warnings import differing_seeds, seeds_without_score
@@ -258,7 +258,7 @@ def _build_row(stack: str, code: Code, measurements: list[Measurement]) -> Stack
 
 def _row_warnings(measurements: Sequence[Measurement]) -> tuple[str, ...]:
     """Return the warnings that the runs of a row reported, the most frequent first."""
-    counts = Counter(warning for measurement in measurements for warning in measurement.warnings)
+    counts = Counter(join_warnings(warning for measurement in measurements for warning in measurement.warnings))
     lines = [f"{warning[:MAX_WARNING_LENGTH]} ({_runs(count)})" for warning, count in counts.most_common(MAX_WARNINGS)]
     num_more = len(counts) - len(lines)
     return (*lines, *([f"and {num_more} more warnings, which are in record.json"] if num_more else []))

@@ -1,9 +1,9 @@
-"""One verdict per suite: the best stack over settings, draws of the noise and seeds, in words and numbers."""
+"""Verdicts on suites: the best stack over settings, draws of the noise and seeds, in words and numbers."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -120,7 +120,7 @@ def reach_verdicts(label_sets: Iterable[SettingScores], rule: str) -> list[Verdi
         if label_set.scores[rule]:
             groups.setdefault(label_set.group, []).append(label_set)
     parts = [part for group in groups.values() for part in _related(group, rule)]
-    verdicts = [verdict for part in parts for verdict in _verdicts(part, rule)]
+    verdicts = [verdict for part in parts if len(part) > 1 for verdict in _verdicts(part, rule)]
     return sorted(verdicts, key=lambda verdict: (verdict.title, verdict.settings))
 
 
@@ -160,16 +160,14 @@ def _related(group: Sequence[SettingScores], rule: str) -> list[list[SettingScor
     return parts
 
 
-def _verdicts(part: Sequence[SettingScores], rule: str) -> Iterator[Verdict]:
-    """Yield the verdicts of label sets that are connected by their stacks, the largest table first."""
+def _verdicts(part: Sequence[SettingScores], rule: str) -> list[Verdict]:
+    """Return the verdicts of label sets that are connected by their stacks, the largest table first."""
+    reached: list[Verdict] = []
     left, restricted = list(part), list(part)
-    while len(left) > 1 and (reached := _verdict(restricted, rule)) is not None:
-        verdict, settings = reached
-        yield verdict
-        remaining = [each for each in left if each.setting not in settings]
-        if len(remaining) == len(left):
-            return
-        left = remaining
+    while len(left) > 1 and (found := _verdict(restricted, rule, {each.setting for each in left})) is not None:
+        verdict, settings = found
+        reached.append(verdict)
+        left = [each for each in left if each.setting not in settings]
         stacks = {stack for each in left for stack in each.scores[rule]}
         restricted = [
             replace(
@@ -177,10 +175,13 @@ def _verdicts(part: Sequence[SettingScores], rule: str) -> Iterator[Verdict]:
             )
             for each in part
         ]
+    if len(reached) < 2:
+        return reached
+    return [replace(each, title=f"{each.title}, {each.finding.num_stacks} stacks") for each in reached]
 
 
-def _verdict(label_sets: Sequence[SettingScores], rule: str) -> tuple[Verdict, list[str]] | None:
-    """Return the verdict of the largest complete table and its settings; None without two label sets to compare."""
+def _verdict(label_sets: Sequence[SettingScores], rule: str, wanted: set[str]) -> tuple[Verdict, list[str]] | None:
+    """Return the verdict of the largest complete table with a wanted setting, and its settings; None without two label sets."""
     codes: dict[str, set[str]] = {}
     stacks_of: dict[str, set[str]] = {}
     for label_set in label_sets:
@@ -191,7 +192,7 @@ def _verdict(label_sets: Sequence[SettingScores], rule: str) -> tuple[Verdict, l
     left_out = [f"{stack}: its code differs between settings" for stack in sorted(codes) if len(codes[stack]) > 1]
     stacks = sorted(stack for stack in codes if len(codes[stack]) == 1)
     open_stacks = [stack for stack in stacks if stack not in privileged]
-    settings = _complete_settings(stacks_of, open_stacks)
+    settings = _complete_settings(stacks_of, open_stacks, wanted)
     titles = {each.setting: without_parameters(each.title, ["seed"]) for each in reversed(label_sets)}
     for setting, present in stacks_of.items():
         if setting not in settings:
@@ -233,8 +234,8 @@ def _verdict(label_sets: Sequence[SettingScores], rule: str) -> tuple[Verdict, l
     return verdict, settings
 
 
-def _complete_settings(stacks_of: Mapping[str, set[str]], stacks: Sequence[str]) -> list[str]:
-    """Return the settings of the largest complete table of settings and stacks.
+def _complete_settings(stacks_of: Mapping[str, set[str]], stacks: Sequence[str], wanted: set[str]) -> list[str]:
+    """Return the settings of the largest complete table of settings and stacks that has a wanted setting.
 
     Neither a new stack without runs in some settings nor a new setting without runs of some stacks then removes the others.
     """
@@ -247,7 +248,7 @@ def _complete_settings(stacks_of: Mapping[str, set[str]], stacks: Sequence[str])
         # A single stack has nothing to be compared with.
         return (len(candidate) * complete if complete > 1 else 0, len(candidate), sorted(candidate))
 
-    largest = max(candidates, key=size, default=frozenset())
+    largest = max((each for each in candidates if each & wanted), key=size, default=frozenset())
     return [key for key in stacks_of if key in largest]
 
 

@@ -10,8 +10,9 @@ function answerGroups() {
   const shown = all.filter(group => group.rules[state.rule] || !group.settings.some(key => covered.has(key)));
   return shown.filter(group => group.settings.some(key => chosen.has(key)));
 }
-// The group whose answer a setting belongs to.
-const answerOf = key => sectionOf("answer").find(group => !group.overall && group.rules[state.rule] && group.settings.includes(key));
+// The group whose answer a setting belongs to: of several, that with the most methods.
+const answerOf = key => sectionOf("answer").filter(group => !group.overall && group.rules[state.rule] && group.settings.includes(key))
+  .reduce((most, group) => most && most.rules[state.rule].answer.num_stacks >= group.rules[state.rule].answer.num_stacks ? most : group, undefined);
 function drawAnswer(view) {
   view.replaceChildren();
   if (!board.settings.length) {

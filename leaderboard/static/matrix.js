@@ -14,7 +14,7 @@ function matrixOf(members, rule) {
   const best = members.map(summary => {
     const open = Object.keys(summary.scores).filter(stack => summary.scores[stack][index] && !summary.privileged[stack]);
     const scoreOf = stack => summary.scores[stack][index][0], rankOf = stack => summary.ranks[stack][index];
-    const ranked = open.filter(stack => rankOf(stack) !== null).sort((a, b) => scoreOf(b) - scoreOf(a) || rankOf(a) - rankOf(b)), rank = ranked.length ? rankOf(ranked[0]) : null;
+    const ranked = open.filter(stack => rankOf(stack) !== null).sort((a, b) => scoreOf(b) - scoreOf(a) || rankOf(a) - rankOf(b)), rank = ranked.length ? rankOf(ranked[0]) : 1;
     // The best group, as `standings.best_group` finds it: a score below that of a separated stack is outside.
     const separated = ranked.filter(stack => rankOf(stack) > rank);
     return { score: Math.max(...open.map(scoreOf)), rank, bound: Math.max(-Infinity, ...separated.map(scoreOf)) };
@@ -25,7 +25,7 @@ function matrixOf(members, rule) {
       if (!score) return null;
       const baseline = summary.scores.cross_entropy?.[index];
       return {
-        score, ranked: rank !== null, unstable: summary.unstable[index].includes(stack), gap: best[i].score - score[0], tied: rank !== null && best[i].rank !== null && rank <= best[i].rank && score[0] > best[i].bound,
+        score, ranked: rank !== null, unstable: summary.unstable[index].includes(stack), gap: best[i].score - score[0], tied: rank !== null && rank <= best[i].rank && score[0] >= best[i].bound,
         below: Boolean(baseline) && score[0] < baseline[0], isBest: !summary.privileged[stack] && inPoints(score[0]) === inPoints(best[i].score),
       };
     });

@@ -145,7 +145,7 @@ def detect(
         "attributions": attributions,
     }  # fmt: skip
     given = {key: value for key, value in given.items() if value is not None}
-    if hasattr(trust_scores, "trust_score"):
+    if callable(getattr(trust_scores, "trust_score", None)):
         _check_inputs(name, [key for key in given if key != "features"], parameters)
         given["trust_scores"] = _ask_detector(trust_scores, given.pop("features", None), labels)
     used = _check_inputs(name, list(given), parameters)

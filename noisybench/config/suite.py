@@ -85,6 +85,7 @@ def read_suite(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:
     """
     raw = without_nulls(load_config("suites", name))
     base = compose_base(raw.get("base", {}))
+    has_own_seeds = True
     # Axes first: they decide which overrides of the base would have no effect.
     for change in sorted(parse_overrides(overrides), key=lambda item: item.path[0] not in AXES):
         axis = _axis_of(raw, change.path)
@@ -97,8 +98,7 @@ def read_suite(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:
             values = change.values(base)
             if axis == "stacks" and isinstance(raw.get("settings"), list):
                 raw["settings"] = [without_stacks(item) for item in raw["settings"]]
-            if axis == "seeds":
-                raw = without_own_seeds(raw)
+            has_own_seeds = has_own_seeds and axis != "seeds"
             # `seeds=0,1` and `seeds=[0,1]` have the same meaning.
             raw[axis] = values if len(values) > 1 else values[0]
         else:
@@ -109,12 +109,14 @@ def read_suite(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:
         ({"noise": base.get("noise", "clean"), **setting} for setting in _settings(suite, base)),
         suite.noise_seeds or [],
     )
-    stacks = [base.get("mitigations")] if suite.stacks is None else suite.stacks
+    stacks = [base.get("mitigations")] if suite.stacks is None else _seeded(suite.stacks, "stacks")
     runs = [
-        (setting, stack, own)
+        (setting, *((stack.stack, stack.seeds) if isinstance(stack, SeededStack) else (stack, seeds)))
         for setting in settings
-        for stack, own in _with_seeds(setting.get("stacks", stacks), seeds)
+        for stack in setting.get("stacks", stacks)
     ]
+    if not has_own_seeds:
+        runs = [(setting, stack, seeds) for setting, stack, _ in runs]
     with snapshot():  # all runs of one command see the same data
         specs = _resolve_all(
             {**base, "seed": seed, **without_stacks(setting), "mitigations": stack}
@@ -148,35 +150,24 @@ def without_stacks(setting: Any) -> Any:
     )
 
 
-def without_own_seeds(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a suite or setting without the seeds of single stacks.
-
-    Example:
-        >>> without_own_seeds({"stacks": ["gce", {"stack": "elr", "seeds": [0, 1]}]})
-        {'stacks': ['gce', 'elr']}
-    """
-    fields = dict(raw)
-    if isinstance(stacks := fields.get("stacks"), list):
-        fields["stacks"] = [item["stack"] if SeededStack.describes(item) else item for item in stacks]
-    if isinstance(settings := fields.get("settings"), list):
-        fields["settings"] = [without_own_seeds(item) if isinstance(item, Mapping) else item for item in settings]
-    return fields
-
-
-def _with_seeds(stacks: Sequence[Any], seeds: Sequence[int]) -> list[tuple[Any, Sequence[int]]]:
-    """Return each stack with its seeds: its own, or those of the suite.
+def _seeded(stacks: Sequence[Any], location: str) -> list[Any]:
+    """Return stacks, and those with seeds of their own as `SeededStack`.
 
     Raises:
-        UserError: a stack has other fields beside its own seeds, or invalid seeds.
+        UserError: an item with seeds has other fields or invalid seeds.
     """
-    problems, pairs = list[str](), list[tuple[Any, Sequence[int]]]()
+    problems, items = list[str](), list[Any]()
     for number, item in enumerate(stacks):
-        if not SeededStack.describes(item):
-            pairs.append((item, seeds))
-        elif (seeded := check_model(SeededStack, item, f"stacks.{number}", problems)) is not None:
-            pairs.append((seeded.stack, seeded.seeds))
+        if isinstance(item, Mapping) and "stack" in item:
+            items.append(check_model(SeededStack, item, f"{location}.{number}", problems))
+        elif isinstance(item, Mapping) and "seeds" in item:
+            problems.append(
+                f"{location}.{number}.seeds: seeds stand beside a stack; write {{stack: {{...}}, seeds: [0, 1]}}"
+            )
+        else:
+            items.append(item)
     refuse(problems)
-    return pairs
+    return items
 
 
 def _check(raw: dict[str, Any], name: str) -> Suite:
@@ -208,7 +199,10 @@ def _axis_of(raw: dict[str, Any], path: tuple[str, ...]) -> str | None:
     if path[:2] == ("noise", "seed") and "noise_seeds" in raw:
         return "noise_seeds"
     axis = {"seed": "seeds", "mitigations": "stacks", "dataset": "datasets", "noise": "noise"}.get(field)
-    return axis if axis in raw else None
+    given = [fields.get("stacks") for fields in (raw, *listed) if isinstance(fields, Mapping)]
+    stacks = itertools.chain.from_iterable(each if isinstance(each, list) else [each] for each in given)
+    has_own_seeds = any(isinstance(stack, Mapping) and "seeds" in stack for stack in stacks)
+    return axis if axis in raw or (axis == "seeds" and has_own_seeds) else None
 
 
 def _is_plain_list(text: str) -> bool:
@@ -287,7 +281,11 @@ def _settings(suite: Suite, base: dict[str, Any]) -> list[dict[str, Any]]:
     for number, item in enumerate(suite.settings):
         check_model(Setting, item, f"settings.{number}", problems)
     refuse(problems)
-    return [without_nulls(setting) for setting in suite.settings]
+    settings = [without_nulls(setting) for setting in suite.settings]
+    for number, setting in enumerate(settings):
+        if "stacks" in setting:
+            setting["stacks"] = _seeded(setting["stacks"], f"settings.{number}.stacks")
+    return settings
 
 
 def compose_base(raw: Any) -> dict[str, Any]:

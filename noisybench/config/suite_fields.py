@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -41,16 +40,6 @@ class SeededStack(pydantic.BaseModel):
 
     stack: Annotated[Any, KEEP_TEXT]
     seeds: Seeds = pydantic.Field(min_length=1)
-
-    @staticmethod
-    def describes(item: Any) -> bool:
-        """Return True for an item of `stacks` with seeds of its own, False for a stack.
-
-        Example:
-            >>> SeededStack.describes({"stack": "elr", "seeds": [0, 1]}), SeededStack.describes({"name": "elr"})
-            (True, False)
-        """
-        return isinstance(item, Mapping) and "stack" in item
 
 
 class Figure(pydantic.BaseModel):

@@ -208,6 +208,14 @@ def test_a_stack_has_seeds_of_its_own_unless_an_override_gives_them() -> None:
     assert [(spec.stack, spec.seed) for spec in overridden[:3]] == [("sce", 7), ("gce(q=0.5)", 7), ("elr+mixup", 7)]
     given = read_suite("seeds.yaml", ["stacks=[{stack: mixup, seeds: [3]}]"])
     assert [(spec.stack, spec.seed) for spec in given] == [("mixup", 3)] * 2
+    both = ["seeds=[7]", "stacks=[{stack: mixup, seeds: [3]}]"]
+    for changes in (both, both[::-1]):
+        assert [spec.seed for spec in read_suite("seeds.yaml", changes)] == [7, 7], "the order does not matter"
+    Path("seeds.yaml").write_text("base: {recipe: digits}\nstacks: {stack: gce, seeds: [5]}\n")
+    assert [spec.seed for spec in read_suite("seeds.yaml")] == [5]
+    assert [spec.seed for spec in read_suite("seeds.yaml", ["seeds=3"])] == [3]
+    with pytest.raises(UserError, match=r"write seeds=\[3\]"):
+        read_suite("seeds.yaml", ["seed=3"])
 
 
 def test_what_is_not_given_leaves_no_trace_in_the_identity() -> None:
@@ -254,6 +262,8 @@ def test_noise_seeds_of_the_base_noise(tmp_path: Path) -> None:
         ("stacks: []", "stacks: the list is empty"),
         ("stacks: [elrr, gce, elrr]", "unknown mitigation `elrr`"),
         ("stacks: [{stack: gce, seeds: [1], epochs: 2}]", "stacks.0: unknown field `epochs`"),
+        ("stacks: [{name: gce, seeds: [1]}]", "stacks.0.seeds: seeds stand beside a stack; write {stack: {...}, seeds"),
+        ("settings: [{noise: clean}, {stacks: [{stack: gce, seeds: [1, 1]}]}]", "settings.1.stacks.0.seeds: each seed"),
         ("stacks: [{stack: gce, seeds: [1, 1]}]", "stacks.0.seeds: each seed may be given once"),
         ("settings: [{nois: clean}]", "settings.0: unknown field `nois`; did you mean `noise`?"),
         ("{settings: [{noise: clean}], datasets: [digits]}", "excludes the axes `datasets` and `noise`"),

@@ -362,6 +362,7 @@ def test_a_row_leaves_out_what_it_has_in_common_with_the_row_above() -> None:
         dataclasses.replace(first, seed=2, diagnostics=known[::-1], code=(("engine", "1a"), ("mitigations.gce", "2b"))),
         dataclasses.replace(first, seed=3, diagnostics=(), code=()),
         dataclasses.replace(first, seed=4, diagnostics=known),
+        *(dataclasses.replace(first, seed=5 + number, torch=text) for number, text in enumerate(("^", "^^", "2.0"))),
     ]
     text = measurement_tables.to_csv(runs)
     assert from_csv(text) == runs

@@ -61,6 +61,8 @@ def test_a_stack_that_varies_too_much_to_be_separated_is_not_among_the_best() ->
         "sce",
         "elr",
     }
+    tied = {"elr": 0.9, "gce": 0.8, "sce": 0.8}
+    assert best_group({"elr": 1, "gce": 1, "sce": 2}, tied, {"elr"}) == {"elr", "gce"}
     assert best_group({"elr": 1, "gce": 2, "sce": None}, {"elr": 0.9, "gce": 0.8}, {"elr", "gce"}) == {"elr"}
 
 

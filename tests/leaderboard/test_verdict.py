@@ -352,6 +352,23 @@ def test_a_suite_with_many_more_stacks_leaves_other_suites_their_verdict() -> No
         (2, len(many)),
         (8, len(LEVELS)),
     ]
+    assert len({each.title for each in verdicts}) == 2, "their stacks distinguish them"
+
+
+def test_settings_that_are_left_out_have_a_verdict_over_the_stacks_that_they_have() -> None:
+    names = [f"s{number:02}" for number in range(30)]
+    levels = {name: 0.5 + 0.01 * number for number, name in enumerate(names)}
+
+    def with_stacks(setting: str, stacks: list[str]) -> SettingScores:
+        return label_set(setting, {name: levels[name] for name in stacks})
+
+    whole = [with_stacks("a", names), with_stacks("b", names)]
+    pair = [with_stacks(name, names[:9]) for name in ("c", "d")]
+    verdicts = reach_verdicts([*whole, *pair], "last")
+    assert sorted((each.num_settings, each.finding.num_stacks) for each in verdicts) == [(2, 30), (4, 9)]
+    different = [with_stacks("c", names[:10]), with_stacks("d", names[10:20])]
+    verdicts = reach_verdicts([*whole, *different], "last")
+    assert sorted((each.num_settings, each.finding.num_stacks) for each in verdicts) == [(2, 30), (3, 10)]
 
 
 def test_the_oracle_has_no_verdict() -> None:

@@ -51,8 +51,8 @@ def plain_table(cells: Cells) -> list[str]:
         return [*textwrap.wrap(f"{legend}.", HEADER_WIDTH), *lines]
     paragraphs = (
         f"{row[0].strip()} "
-        + "; ".join(f"{title}: {cell.strip('*')}" for title, cell in zip(cells[0][1:], row[1:], strict=True))
-        for row in cells[1:]
+        + "; ".join(f"{title.strip()}: {cell.strip()}" for title, cell in zip(titles[1:], row[1:], strict=True))
+        for row in rows
     )
     return [line for text in paragraphs for line in textwrap.wrap(f"- {text}.", HEADER_WIDTH, subsequent_indent="  ")]
 
