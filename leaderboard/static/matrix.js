@@ -42,10 +42,18 @@ function matrixOf(members, rule) {
 }
 const times = value => value === null ? "–" : `${fixed(value, value < 10 ? 1 : 0)} ×`;
 
-function drawMatrix(parent, name, members, labels, rows, stress, limit = MAX_COLUMNS) {
+function drawMatrix(parent, name, members, labels, rows, stress, limit = MAX_COLUMNS, hidesFew = true) {
+  const few = hidesFew ? rows.filter(row => 2 * row.count < members.length) : [];
+  if (few.length) {
+    const text = element("p", parent, `${few.length === 1 ? "1 method has" : `${few.length} methods have`} runs in less than half of the settings: not shown. `, { class: "note" }), button = element("button", text, "Show all methods", { type: "button", class: "plain few" });
+    const box = element("div", parent);
+    button.onclick = () => { text.remove(); box.replaceChildren(); drawMatrix(box, name, members, labels, rows, stress, limit, false); box.querySelector(".scroll").focus(); };
+    drawMatrix(box, name, members, labels, rows.filter(row => !few.includes(row)), stress, limit, false);
+    return;
+  }
   if (members.length > limit) {
     const text = element("p", parent, `${limit} of ${members.length} settings; averages are over all of them. `, { class: "note" }), button = element("button", text, "Show all", { type: "button", class: "plain" });
-    button.onclick = () => { const kept = [text, text.nextSibling], all = element("div", parent); parent.insertBefore(all, text); drawMatrix(all, name, members, labels, rows, stress, Infinity); for (const old of kept) old.remove(); all.querySelector(".scroll").focus(); };
+    button.onclick = () => { const kept = [text, text.nextSibling], all = element("div", parent); parent.insertBefore(all, text); drawMatrix(all, name, members, labels, rows, stress, Infinity, false); for (const old of kept) old.remove(); all.querySelector(".scroll").focus(); };
   }
   const several = members.length > 1, top = Math.max(...rows.filter(row => !row.needs.length).map(row => row.average ?? -1));
   const region = element("div", parent, "", { class: "scroll", tabindex: 0, role: "region", "aria-label": name });
@@ -53,7 +61,7 @@ function drawMatrix(parent, name, members, labels, rows, stress, limit = MAX_COL
   const heading = (text, hint, kind = "") => element("th", head, text, { scope: "col", class: kind, title: hint });
   heading("method", "Stack of mitigations", "text");
   if (several) heading("average", "Mean score over these settings; only for methods with runs in all of them. Higher is better.");
-  if (several) heading("first", "Settings in which no method without privileged information is significantly better. Higher is better.");
+  if (several) heading("first", "Settings in which the method is in the best rank group. Higher is better.");
   members.slice(0, limit).forEach((summary, i) => {
     const th = element("th", head, "", { scope: "col", class: "setting" });
     element("a", th, labels[i], { href: addressOf({ view: "boards", setting: summary.key }), title: `${summary.title}\n${summary.network}, ${summary.epochs} epochs` });

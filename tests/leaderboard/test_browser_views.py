@@ -232,3 +232,19 @@ def test_the_page_says_what_it_is(browser: Browser, site: str) -> None:
         text = page.locator("footer").inner_text()
         assert "42 runs, 3 settings, 5 methods" in text
         expect(page.locator("link[rel=icon]")).to_have_attribute("href", re.compile(r"^data:image/svg\+xml"))
+
+
+def test_methods_with_runs_in_few_settings_are_shown_on_demand(browser: Browser, workspace: Path) -> None:
+    runs = [record("elr", seed, 0.9, label_set=name * 64) for name in "abc" for seed in range(3)]
+    runs += [record("cross_entropy", seed, 0.8, label_set=name * 64) for name in "abc" for seed in range(3)]
+    runs += [record("gce", seed, 0.85, label_set="a" * 64) for seed in range(3)]
+    file = workspace / "few.html"
+    file.write_text(to_html(board_of(runs)), encoding="utf-8")
+    with watched(browser) as page:
+        page.goto(file.as_uri())
+        rows = page.locator(".matrix tbody tr")
+        expect(rows).to_have_count(2)
+        expect(page.locator("body")).to_contain_text("1 method has runs in less than half", use_inner_text=True)
+        page.get_by_role("button", name="Show all methods").click()
+        expect(rows).to_have_count(3)
+        expect(rows.last).to_contain_text("gce", use_inner_text=True)
