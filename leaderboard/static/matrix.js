@@ -45,7 +45,7 @@ const times = value => value === null ? "–" : `${fixed(value, value < 10 ? 1 :
 function drawMatrix(parent, name, members, labels, rows, stress, limit = MAX_COLUMNS, hidesFew = true) {
   const few = hidesFew ? rows.filter(row => 2 * row.count < members.length) : [];
   if (few.length) {
-    const text = element("p", parent, `${few.length === 1 ? "1 method has" : `${few.length} methods have`} runs in less than half of the settings: not shown. `, { class: "note" }), button = element("button", text, "Show all methods", { type: "button", class: "plain few" });
+    const text = element("p", parent, `${few.length === 1 ? "1 method has" : `${few.length} methods have`} runs in fewer than half of the settings: not shown. `, { class: "note" }), button = element("button", text, "Show all methods", { type: "button", class: "plain few" });
     const box = element("div", parent);
     button.onclick = () => { text.remove(); box.replaceChildren(); drawMatrix(box, name, members, labels, rows, stress, limit, false); box.querySelector(".scroll").focus(); };
     drawMatrix(box, name, members, labels, rows.filter(row => !few.includes(row)), stress, limit, false);

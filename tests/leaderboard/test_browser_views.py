@@ -244,7 +244,7 @@ def test_methods_with_runs_in_few_settings_are_shown_on_demand(browser: Browser,
         page.goto(file.as_uri())
         rows = page.locator(".matrix tbody tr")
         expect(rows).to_have_count(2)
-        expect(page.locator("body")).to_contain_text("1 method has runs in less than half", use_inner_text=True)
+        expect(page.locator("body")).to_contain_text("1 method has runs in fewer than half", use_inner_text=True)
         page.get_by_role("button", name="Show all methods").click()
         expect(rows).to_have_count(3)
         expect(rows.last).to_contain_text("gce", use_inner_text=True)
