@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import io
 import re
 import subprocess
@@ -67,7 +68,11 @@ MAX_LINES = 350
 MAX_METHODS = 20
 QUESTION_WORDS = {"What", "Who", "Whether", "How", "Of", "As"}
 
-PHRASES = {re.compile(rf"\b({pattern})\b", re.IGNORECASE): hint for pattern, hint in {**WORDS, **BRITISH}.items()}
+# Phrases may be broken across lines.
+PHRASES = {
+    re.compile(rf"\b({pattern})\b".replace(" ", r"\s+"), re.IGNORECASE): hint
+    for pattern, hint in {**WORDS, **BRITISH}.items()
+}
 
 
 def tracked_files() -> list[Path]:
@@ -82,14 +87,16 @@ def package_files() -> list[Path]:
     return [path for folder in PACKAGE for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
-def phrases(text: str) -> Iterator[tuple[int, str, str]]:
-    """Yield line offset, phrase and replacement of every phrase to avoid in a text."""
-    # Phrases may be broken across lines, with the indentation or the comment sign of the next line in between.
+@functools.cache  # the same identifiers are in many files
+def phrases(text: str) -> list[tuple[int, str, str]]:
+    """Return line offset, phrase and replacement of every phrase to avoid in a text."""
+    # The indentation or the comment sign of the next line does not end a phrase.
     joined = re.sub(r"\n[ \t#>*]*", lambda gap: "\n" + " " * (len(gap[0]) - 1), text)
-    for pattern, hint in PHRASES.items():
-        flexible = re.compile(pattern.pattern.replace(" ", r"\s+"), re.IGNORECASE)
-        for match in flexible.finditer(joined):
-            yield joined[: match.start()].count("\n"), " ".join(match[0].split()), hint
+    return [
+        (joined[: match.start()].count("\n"), " ".join(match[0].split()), hint)
+        for pattern, hint in PHRASES.items()
+        for match in pattern.finditer(joined)
+    ]
 
 
 def seeding_strings(tree: ast.Module) -> set[tuple[int, int]]:
