@@ -422,6 +422,7 @@ def test_the_documented_slurm_script_queues_a_job_again_that_is_out_of_time(
 SIGNALED = """
 import os, signal, time
 from noisybench.utils.interrupts import INTERRUPTS
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it starts in the background
 INTERRUPTS.install("Interrupted.", is_resumable={resumable})
 with INTERRUPTS.graceful(print):
     if {polled}:

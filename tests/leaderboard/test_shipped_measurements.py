@@ -39,19 +39,22 @@ def find_row(entry: str, noise: str, stack: str, seed: int) -> Measurement:
 
 
 @functools.cache
-def suite(name: str) -> list[RunSpec]:
-    return read_suite(name)
+def suite(name: str) -> dict[tuple[str, str, str, int], list[RunSpec]]:
+    """Return the runs of a suite by noise, task, stack and seed."""
+    runs: dict[tuple[str, str, str, int], list[RunSpec]] = {}
+    for spec in read_suite(name):
+        key = (spec.noise.display_name(hide=("path",)), spec.task_label, spec.stack, spec.seed)
+        runs.setdefault(key, []).append(spec)
+    return runs
 
 
 def find_run(row: Measurement) -> RunSpec:
     """Return the run of the row's suite with all settings of the row."""
-    wanted = (row.setting.noise, row.setting.task, row.stack, row.seed)
     [spec] = [
         each
-        for each in suite(row.entry)
-        if wanted == (each.noise.display_name(hide=("path",)), each.task_label, each.stack, each.seed)
+        for each in suite(row.entry).get((row.setting.noise, row.setting.task, row.stack, row.seed), [])
         # A row has the name of the benchmark that the files hold, where a run has that of their reader.
-        and row.setting.dataset in (each.dataset_label, each.dataset_label.replace("parquet", "cifar10", 1))
+        if row.setting.dataset in (each.dataset_label, each.dataset_label.replace("parquet", "cifar10", 1))
     ]
     return spec
 
