@@ -1,7 +1,7 @@
 """Results of the built-in suite `web-digits` at small scale: far OOD images on digits.
 
-By default the quality of the detectors in the alternating stack; `NOISYBENCH_SLOW=1` trains the baselines as well, and compares
-accuracies.
+By default the quality of the detectors in the alternating stack with one seed; `NOISYBENCH_SLOW=1` trains more seeds and the
+baselines as well, and compares accuracies.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def records(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> list[RunRe
     folder = tmp_path_factory.mktemp("web_digits")
     environment = {**os.environ, "NOISYBENCH_CACHE": str(cache)}
     stacks = plain_value(load_config("suites", "web-digits")["stacks"])
-    parts: list[tuple[list[Any], list[Any], list[int]]] = [([{"noise": FORTY}, {"noise": SIXTY}], stacks[3:4], [0, 1])]
+    parts: list[tuple[list[Any], list[Any], list[int]]] = [([{"noise": FORTY}, {"noise": SIXTY}], stacks[3:4], [0])]
     if SLOW:
         parts = [
             ([{"noise": FORTY}], stacks, [0, 1]),
@@ -70,7 +70,7 @@ def chosen(records: list[RunRecord], rate: float, name: str) -> list[RunRecord]:
         for each in records
         if detector(each) == name and each.spec["noise"].get("out_of_distribution", 0.0) == rate
     ]
-    assert len(found) >= 2, "seeds"
+    assert len(found) >= (2 if SLOW else 1), "seeds"
     return found
 
 
