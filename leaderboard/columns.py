@@ -117,7 +117,7 @@ RULE_MEANINGS = {
     "last10": "Mean test score of the last ten epochs",
     "noisy_val": "Test score of the epoch with the best score on noisy validation labels",
     "label_wave": "Test score of the epoch at the first minimum of the changes of training predictions",
-    "oracle": "Best test score of all epochs: selection on the test split, which is never ranked",
+    "oracle": "Best test score of all epochs: selection on the test split",
 }
 
 

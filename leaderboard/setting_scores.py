@@ -12,7 +12,7 @@ from noisybench.leaderboard.table import Setting, seed_scores
 from noisybench.records.codes import code_digest
 
 RANKING_RULES = ("last", "last10", "noisy_val", "label_wave")
-"""Selection rules by which stacks are ranked; the oracle never is one."""
+"""Selection rules by which pages and stress cards rank; the oracle is none of them."""
 
 
 @dataclass(frozen=True)

@@ -193,3 +193,13 @@ def test_a_stack_without_runs_in_a_setting_has_no_mean(tool: ModuleType, monkeyp
     entry = tool.Entry("quickstart")
     rows = [row for ((_, cells),) in (tool.table(entry), tool.gains(entry)) for row in cells if row[0] == "elr"]
     assert rows == [["elr", "**96.6**", "–", "**97.2**", "–", "none"], ["elr", "+19.7", "–", "+9.0", "–"]]
+
+
+def test_one_seed_has_scores_and_no_best_group(tool: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    show([each for each in frozen_measurements() if each.entry == "quickstart" and each.seed == 0], monkeypatch)
+    entry = tool.Entry("quickstart")
+    ((text, cells),) = tool.table(entry)
+    assert text == "Score after the last epoch in %, one seed, which ranks nothing."
+    assert not any("*" in cell for row in cells for cell in row)
+    ((text, _),) = tool.origin(entry)
+    assert ", 1 seed, " in text

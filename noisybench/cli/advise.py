@@ -37,7 +37,8 @@ def advise(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, max=20, help="Number of runs of each stack")] = 3,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, help="Number of parallel runs (default: number of cores)")
+        int | None,
+        typer.Option("--jobs", "-j", min=1, help="Number of parallel runs (default: as many as the cores allow)"),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Recipe to write")] = Path("advised.yaml"),
     evaluate: Annotated[

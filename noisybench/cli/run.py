@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from noisybench.records.schema import RunRecord
 
 Jobs = Annotated[
-    int | None, typer.Option("--jobs", "-j", min=1, help="Number of parallel runs (default: number of cores)")
+    int | None,
+    typer.Option("--jobs", "-j", min=1, help="Number of parallel runs (default: as many as the cores allow)"),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan without running it")]
 

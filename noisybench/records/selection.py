@@ -40,7 +40,7 @@ def noisy_val(rows: Sequence[EpochRow]) -> float | None:
 def oracle(rows: Sequence[EpochRow]) -> float | None:
     """Return the best test score of all epochs.
 
-    This is selection on the test split, which is impossible in practice: the rule is shown, but never ranked.
+    This is selection on the test split, which is impossible in practice: the rule is shown, but ranks only on request.
     """
     return max(row.test_score for row in rows)
 

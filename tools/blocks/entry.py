@@ -14,6 +14,7 @@ from noisybench.leaderboard.measurements import Measurement
 from noisybench.leaderboard.standings import best_group
 from noisybench.leaderboard.table import Setting, build_settings
 from noisybench.leaderboard.verdict import BASELINE
+from noisybench.utils.text import counted
 
 BOARDS = Path(__file__).parents[1] / "boards.yaml"
 RULE = "last"
@@ -94,13 +95,13 @@ class Entry:
         """Return the smallest and largest number of seeds in words."""
         counts = {len(row.measurements) for setting in self.settings for row in setting.rows}
         low, high = min(counts), max(counts)
-        return f"{low} seeds" if low == high else f"{low} to {high} seeds"
+        return counted(low, "seed") if low == high else f"{low} to {high} seeds"
 
-    def deviation(self) -> float:
-        """Return the median standard deviation over seeds, in points."""
+    def deviation(self) -> float | None:
+        """Return the median standard deviation over seeds, in points; None if every stack has one seed."""
         summaries = [row.scores[RULE] for setting in self.settings for row in setting.rows]
         deviations = [each.deviation for each in summaries if each is not None and each.deviation is not None]
-        return 100 * float(statistics.median(deviations))
+        return 100 * float(statistics.median(deviations)) if deviations else None
 
 
 def is_measured(entry: str) -> bool:

@@ -17,6 +17,7 @@ from noisybench.leaderboard.stress_text import text_rows as stress_rows
 from noisybench.leaderboard.table import Setting
 from noisybench.leaderboard.verdict import BASELINE, reach_verdicts
 from noisybench.leaderboard.verdict_text import verdict_sentences
+from noisybench.utils.text import counted
 
 
 class Number(NamedTuple):
@@ -62,12 +63,15 @@ def table(entry: Entry) -> Block:
         marks = zip(scores, entry.is_best(stack), entry.is_unstable(stack), strict=True)
         shown = [_score(score, best, unstable) for score, best, unstable in marks]
         cells.append([entry.names[stack], *shown, _score(_mean_of_all(scores)), entry.needs(stack)])
-    spread = f"median standard deviation {entry.deviation():.1f}"
+    deviation = entry.deviation()
+    if deviation is None:
+        return [("Score after the last epoch in %, one seed, which ranks nothing.", narrow(cells))]
     unstable = any(any(entry.is_unstable(stack)) for stack in entry.stacks)
     legend = "bold: best rank group" + (
         "; ~: unstable over seeds, so that few differences from it are significant" if unstable else ""
     )
-    return [(f"Score after the last epoch in %, mean over {entry.seeds()} ({spread}); {legend}.", narrow(cells))]
+    spread = f"mean over {entry.seeds()} (median standard deviation {deviation:.1f})"
+    return [(f"Score after the last epoch in %, {spread}; {legend}.", narrow(cells))]
 
 
 def narrow(cells: Cells) -> Cells:
@@ -174,8 +178,8 @@ def origin(entry: Entry) -> Block:
 
     minutes = sum(each.wall_seconds for each in runs) / 60
     return [(
-        f"{len(runs)} runs of {len(entry.stacks)} stacks in {len(entry.settings)} settings, {entry.seeds()}, "
-        f"{minutes:.0f} minutes in all, measured with version {listed('version')} ({listed('device')}); "
+        f"{counted(len(runs), 'run')} of {counted(len(entry.stacks), 'stack')} in {counted(len(entry.settings), 'setting')}, "
+        f"{entry.seeds()}, {minutes:.0f} minutes in all, measured with version {listed('version')} ({listed('device')}); "
         f"status of the submission: {listed('status')}.", []
     )]  # fmt: skip
 
