@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from noisybench.config.fidelity import Fidelity
-from noisybench.config.validation import alternatives, describe_problem, interpret, strict_type
+from noisybench.config.validation import alternatives, describe_problems, interpret, strict_type
 from noisybench.errors import UserError, nearest, show
 from noisybench.utils.file_listing import Source
 
@@ -142,9 +142,8 @@ class Schema:
         try:
             complete = self._model(**known).model_dump(mode="json")
         except pydantic.ValidationError as error:
-            for detail in error.errors():
-                path = ".".join([location, *(str(part) for part in detail["loc"])])
-                problems.append(f"{path}: {describe_problem(detail, values)}{self._describe_allowed(detail)}")
+            for path, reason in describe_problems(error, values):
+                problems.append(f"{'.'.join([location, *path])}: {reason}{self._describe_allowed(path[0])}")
             return {}, problems
         return complete, problems
 
@@ -165,8 +164,8 @@ class Schema:
             return "place"
         return "value" if _is_plain(kind) else None
 
-    def _describe_allowed(self, detail: Any) -> str:
-        declared = self.fields[str(detail["loc"][0])][1].describe_range()
+    def _describe_allowed(self, name: str) -> str:
+        declared = self.fields[name][1].describe_range()
         return f" (allowed: {declared})" if declared else ""
 
     @functools.cached_property

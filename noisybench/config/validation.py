@@ -22,6 +22,8 @@ Model = TypeVar("Model", bound="pydantic.BaseModel")
 KEEP_TEXT = "keep text"
 """Annotation of values that a later check interprets, such as the specification inside a suite."""
 
+UNKNOWN_FIELD = "the field is unknown"
+
 REASONS = {
     "bool_type": "expected true or false",
     "dict_type": "expected a mapping such as {a: 1}",
@@ -35,6 +37,7 @@ REASONS = {
     "string_type": "expected text",
     "tuple_type": "expected a list such as [a, b]",
     "missing": "the field is missing",
+    "extra_forbidden": UNKNOWN_FIELD,
 }
 """Messages for types of pydantic's errors whose own text speaks of Python."""
 
@@ -180,40 +183,66 @@ def check_model(model: type[Model], raw: Any, location: str, problems: list[str]
     try:
         return model.model_validate(values)
     except pydantic.ValidationError as error:
-        for detail in error.errors():
-            path = [str(part) for part in detail["loc"]]
-            if detail["type"] == "extra_forbidden":
+        for path, reason in describe_problems(error, raw):
+            if reason == UNKNOWN_FIELD:
                 where = ".".join(filter(None, [location, *path[:-1]]))
                 prefix = f"{where}: " if where else ""
                 problems.append(
                     f"{prefix}unknown field {show(path[-1], quotes=False)}; {nearest(path[-1], model.model_fields)}"
                 )
                 continue
-            problems.append(f"{'.'.join(filter(None, [location, *path]))}: {describe_problem(detail, raw)}")
+            problems.append(f"{'.'.join(filter(None, [location, *path]))}: {reason}")
         return None
 
 
-def describe_problem(detail: Any, raw: Any) -> str:
-    """Return reason and value of one of pydantic's errors, with the value as the user wrote it.
+def describe_problems(error: pydantic.ValidationError, raw: Any) -> list[tuple[tuple[str, ...], str]]:
+    """Return the location of each problem that pydantic has found, with its reason and the value as the user wrote it.
+
+    Of a value with alternative types, the problem is one: either that of an entry of a list that the user wrote, or that it
+    is none of the alternatives.
 
     Args:
-        detail: an item of `ValidationError.errors()`.
+        error: the problems.
         raw: the values that were checked, before `interpret`.
     """
-    if detail["type"] == "missing":
-        return REASONS["missing"]
+    found: dict[tuple[str, ...], list[Any]] = {}
+    for detail in error.errors():
+        found.setdefault(_written_location(raw, detail), []).append(detail)
+    inner = {place[:length] for place in found for length in range(1, len(place))}
+    return [(place, _describe(details, raw)) for place, details in found.items() if place not in inner]
+
+
+def _written_location(raw: Any, detail: Any) -> tuple[str, ...]:
+    """Return the location of a problem without the names of alternative types, which pydantic puts between its parts."""
+    place: list[str] = []
+    for part in detail["loc"]:
+        entries = dict(enumerate(raw)) if isinstance(raw, list | tuple) else raw if isinstance(raw, Mapping) else {}
+        # Keys are text in JSON, whatever their declared type.
+        written = next((key for key in (part, str(part)) if key in entries), None)
+        if written is not None or not place or detail["type"] == "missing":
+            place.append(str(part))
+            raw = entries.get(written)
+    return tuple(place)
+
+
+def _describe(details: list[Any], raw: Any) -> str:
+    """Return why a value is none of its alternatives, and the value as the user wrote it."""
+    detail = details[0]
+    if detail["type"] in ("missing", "extra_forbidden"):
+        return REASONS[detail["type"]]
     value = _original(raw, detail["loc"], detail["input"])
-    reason = REASONS.get(detail["type"], str(detail["msg"]).removeprefix("Value error, "))
+    reasons = list(dict.fromkeys(_reason(each, value) for each in details))
     if not detail["loc"]:  # concerns several fields, which the reason names
-        return reason
-    if (
-        detail["type"] == "int_type"
-        and isinstance(value, str)
-        and len(value) > MAX_DIGITS
-        and value.lstrip("+-").isdecimal()
-    ):
-        reason = "expected an integer of at most 64 bits"
-    return f"{reason[0].lower()}{reason[1:]}, but got {show(value)}"
+        return reasons[0]
+    text = ", or ".join(f"{reason[0].lower()}{reason[1:]}" for reason in reasons)
+    return f"{text}, but got {show(value)}"
+
+
+def _reason(detail: Any, value: Any) -> str:
+    is_long = isinstance(value, str) and len(value) > MAX_DIGITS and value.lstrip("+-").isdecimal()
+    if detail["type"] == "int_type" and is_long:
+        return "expected an integer of at most 64 bits"
+    return REASONS.get(detail["type"], str(detail["msg"]).removeprefix("Value error, "))
 
 
 def _original(raw: Any, location: Iterable[Any], fallback: Any) -> Any:

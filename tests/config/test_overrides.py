@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from noisybench.config.overrides import Override, parse_overrides
-from noisybench.config.registry import KINDS, list_entries
+from noisybench.config.registry import KINDS, get_entry, list_entries
 from noisybench.config.resolve import read_recipe
 from noisybench.config.suite import read_suite
 from noisybench.config.validation import alternatives
@@ -151,12 +151,27 @@ def test_numbers_and_truth_values(argument: str, value: Any) -> None:
         ("mitigations={elr: 1}", "mitigations.None: expected a name"),
         ("nois.rate=0.3", "unknown field `nois`; did you mean `noise`?"),
         ("execution.threads=3", "execution: unknown field `threads`; did you mean `num_threads`?"),
+        (
+            "execution.num_threads=0",
+            "execution.num_threads: input should be 'auto', or input should be greater than or equal to 1, but got 0",
+        ),
+        ("execution.num_threads=x", "execution.num_threads: input should be 'auto', or expected an integer, but got 'x'"),
     ],
 )  # fmt: skip
 def test_values_of_another_type_are_refused_with_what_was_written(argument: str, message: str) -> None:
     found = problem([argument])
     assert message in found
     assert len(found) < 700, "messages stay short"
+
+
+def test_values_of_no_alternative_are_refused_by_what_was_written() -> None:
+    size = get_entry("datasets", "image_mask_folder").schema
+    assert size.validate({"size": {"a": 1}}, "x")[1] == [
+        "x.size: expected an integer, or expected a list such as [a, b], but got {'a': 1}"
+    ]
+    assert size.validate({"size": [8, "b"]}, "x")[1] == ["x.size.1: expected an integer, but got 'b'"], (
+        "the reason why a list is none"
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
