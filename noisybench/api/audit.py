@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from noisybench.api.audit_results import LabelAudit, MaskAudit
+from noisybench.api.paths import read_path
+from noisybench.api.specifications import list_of_overrides
 from noisybench.api.trace_audit import TraceAudit
 from noisybench.audit.audit import audit_labels, describe_networks
 from noisybench.audit.folds import EpochCallback
@@ -35,10 +36,11 @@ from noisybench.data.in_memory import read_examples
 from noisybench.data.in_memory_tables import open_table
 from noisybench.data.in_memory_traces import trace_records
 from noisybench.errors import UserError, show
+from noisybench.execution.preflight import check_device
 from noisybench.utils.console import make_console
 from noisybench.utils.durations import format_duration
 from noisybench.utils.numbers import as_integer
-from noisybench.utils.places import check_output_folder, expand_user, path_text
+from noisybench.utils.places import check_output_folder
 from noisybench.utils.processes import usable_cores
 from noisybench.utils.progress import report_progress
 
@@ -140,7 +142,7 @@ def _check_numbers(folds: int, seed: int, pictures: int | None) -> None:
 
 def _with_threads(overrides: Sequence[str]) -> list[str]:
     """Return overrides with all cores for each network, since they are trained one after the other."""
-    changes = [overrides] if isinstance(overrides, str) else list(overrides)
+    changes = list_of_overrides(overrides)
     if any(change.startswith("execution.num_threads=") for change in changes):
         return changes
     return [*changes, f"execution.num_threads={usable_cores()}"]
@@ -158,11 +160,11 @@ def _audit_class_labels(
 ) -> LabelAudit:
     audit_input = source.labels(pred_probs, backbone is not None)
     # Before hours of training: the folder may not be writable.
-    target = None if folder is None else check_output_folder(Path(path_text(folder, "folder")))
+    target = None if folder is None else check_output_folder(read_path(folder, "folder"))
     if backbone is not None:
         device = "cpu" if audit_input.spec.execution.device == "cpu" else "auto"
         audit_input = audit_input.with_backbone(backbone, size, device)
-    _announce(audit_input, f"{len(audit_input.observed)} labels; {describe_networks(audit_input, folds)}", say)
+    _begin(audit_input, f"{len(audit_input.observed)} labels; {describe_networks(audit_input, folds)}", say)
     report = audit_labels(audit_input, folds, seed, _fold_reporter(folds, audit_input.spec.budget.epochs, say))
     if target is not None:
         report.save(target)
@@ -173,8 +175,8 @@ def _audit_masks(
     source: _Source, folds: int, seed: int, folder: str | os.PathLike[str] | None, pictures: int, say: Say
 ) -> MaskAudit:
     data = source.masks()
-    target = None if folder is None else check_output_folder(Path(path_text(folder, "folder")))
-    _announce(data, f"{len(data.masks)} masks; {describe_mask_networks(data, folds)}", say)
+    target = None if folder is None else check_output_folder(read_path(folder, "folder"))
+    _begin(data, f"{len(data.masks)} masks; {describe_mask_networks(data, folds)}", say)
     networks = train_fold_networks(data, folds, seed, _fold_reporter(folds, data.spec.budget.epochs, say))
     report = audit_masks(networks, data)
     return MaskAudit(report, 0 if target is None else report.save(target, pictures))
@@ -184,8 +186,8 @@ def _audit_traces(
     source: _Source, folds: int, seed: int, folder: str | os.PathLike[str] | None, say: Say
 ) -> TraceAudit:
     data = source.traces()
-    target = None if folder is None else check_output_folder(Path(path_text(folder, "folder")))
-    _announce(data, f"{len(data)} traces; {describe_decoders(data, folds)}", say)
+    target = None if folder is None else check_output_folder(read_path(folder, "folder"))
+    _begin(data, f"{len(data)} traces; {describe_decoders(data, folds)}", say)
     report = audit_traces(data, folds, seed, _fold_reporter(folds, data.spec.budget.epochs, say))
     if target is not None:
         report.save(target)
@@ -211,6 +213,7 @@ class _Source:
             if y is not None or class_names is not None:
                 name = "y" if y is not None else "class_names"
                 raise UserError(f"{name}: paths and recipes have labels of their own; leave it out")
+            read_path(data, "data")
             self._path = os.fspath(data)
             self.kind = KINDS.get(resolve_labels(self._path, overrides)[0].task.name, "labels")
             return
@@ -248,9 +251,9 @@ class _Source:
         """Return the input of an audit of classes."""
         predictions: Any = pred_probs
         if isinstance(pred_probs, str | os.PathLike):
-            predictions = expand_user(Path(pred_probs))
+            predictions = read_path(pred_probs, "pred_probs")
         elif pred_probs is not None:
-            predictions = as_array(pred_probs)
+            predictions = as_array(pred_probs, "pred_probs")
         if self._dataset is None:
             return load_audit_input(self._path, self._overrides, predictions, with_backbone)
         return in_memory_audit_input(self._dataset, self._overrides, predictions, with_backbone, self._title)
@@ -270,7 +273,13 @@ class _Source:
         return load_trace_audit_input(self._path, self._overrides)
 
 
-def _announce(data: AuditInput | MaskAuditInput | TraceAuditInput, plan: str, say: Say) -> None:
+def _begin(data: AuditInput | MaskAuditInput | TraceAuditInput, plan: str, say: Say) -> None:
+    """Check the device of the training, and report what is done.
+
+    Raises:
+        UserError: this machine does not have the device.
+    """
+    check_device(data.spec.execution.device)
     for note in data.notes:
         say(f"note: {note}")
     say(f"{data.title}: {plan} ...")

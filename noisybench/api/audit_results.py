@@ -6,13 +6,13 @@ import abc
 import html
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.text import Text
 
+from noisybench.api.paths import read_path
 from noisybench.audit.data_quality import class_quality
 from noisybench.audit.masks.report import CLASS_COLUMNS, IMAGE_COLUMNS, MaskAuditReport, class_rows, image_rows
 from noisybench.audit.masks.report import page as mask_page
@@ -22,7 +22,6 @@ from noisybench.audit.reliability import Reliability
 from noisybench.audit.report import AuditReport, summary
 from noisybench.audit.scores import score_columns
 from noisybench.utils.files import wrap_write_errors
-from noisybench.utils.places import path_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -203,7 +202,7 @@ class LabelAudit(_EstimatedAudit):
             UserError: the file cannot be written.
         """
         report = self.report
-        file = Path(path_text(path, "path"))
+        file = read_path(path, "path")
         with wrap_write_errors(file):
             file.write_text(
                 to_html(report.audit_input, report.result, list(self.summary), report.similar), encoding="utf-8"
@@ -215,7 +214,7 @@ class LabelAudit(_EstimatedAudit):
         Raises:
             UserError: the folder cannot be written.
         """
-        self.report.save(Path(path_text(folder, "folder")))
+        self.report.save(read_path(folder, "folder"))
 
     @property
     def _classes(self) -> NDArray[Any]:
@@ -307,7 +306,7 @@ class MaskAudit(_EstimatedAudit):
         Raises:
             UserError: the file cannot be written.
         """
-        file = Path(path_text(path, "path"))
+        file = read_path(path, "path")
         with wrap_write_errors(file):
             file.write_text(mask_page(self.report), encoding="utf-8")
 
@@ -324,7 +323,7 @@ class MaskAudit(_EstimatedAudit):
         Raises:
             UserError: the folder cannot be written.
         """
-        return self.report.save(Path(path_text(folder, "folder")), pictures)
+        return self.report.save(read_path(folder, "folder"), pictures)
 
     def _ranked(self) -> pd.DataFrame:
         import pandas as pd

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from noisybench.config.registry import KINDS, list_entries
-from noisybench.errors import UserError, nearest
+from noisybench.errors import UserError, nearest, show
 
 CONFIG_KINDS = ("recipes", "suites", "searches")
 METRIC_KIND = "metrics"
@@ -27,7 +27,7 @@ def list_names(kind: str) -> dict[str, str]:
         noisybench.errors.UserError: unknown kind `noise_model`; did you mean `noise_models`?
     """
     if kind not in ALL_KINDS:
-        raise UserError(f"unknown kind `{kind}`; {nearest(kind, ALL_KINDS)}")
+        raise UserError(f"unknown kind {show(kind, quotes=False)}; {nearest(str(kind), ALL_KINDS)}")
     if kind in CONFIG_KINDS:
         from noisybench.config.published_recipes import load_recipe, recipe_names
         from noisybench.config.yaml_files import builtin_configs, load_config

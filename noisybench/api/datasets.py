@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
+from noisybench.api.paths import read_path
 from noisybench.config.published_recipes import load_recipe, recipe_names
 from noisybench.config.registry import get_entry, list_entries
 from noisybench.data.dataset import Dataset
@@ -53,7 +53,7 @@ def _find(name: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:
         )
     if isinstance(name, str) and name in list_entries("datasets"):
         return name, {}
-    path, text = Path(name).expanduser(), os.fspath(name)
+    path, text = read_path(name, "dataset"), os.fspath(name)
     is_recipe = text in recipe_names() or path.suffix in (".yaml", ".yml")
     if is_recipe:
         value = load_recipe(text).get("dataset")
@@ -69,5 +69,5 @@ def _find(name: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:
         )
     from noisybench.data.check.detection import dataset_of
 
-    fields = dataset_of(Path(name))
+    fields = dataset_of(path)
     return fields.pop("name"), fields

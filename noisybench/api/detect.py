@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from noisybench.audit.detectors.catalog import DETECTORS
 from noisybench.audit.predictions import check_probabilities
 from noisybench.data.containers import as_array, library_of
+from noisybench.data.in_memory import AUTO, NAMES
 from noisybench.data.in_memory_inputs import read_inputs
 from noisybench.data.in_memory_labels import read_labels
 from noisybench.errors import UserError, nearest, show
@@ -137,7 +138,7 @@ def detect(
         >>> detection.flagged
         array([False, False,  True])
     """
-    if name not in DETECTORS:
+    if not isinstance(name, str) or name not in DETECTORS:
         raise UserError(f"detect: unknown detector {show(name, quotes=False)}; {nearest(str(name), DETECTORS)}")
     given = {
         "labels": labels, "features": features, "pred_probs": pred_probs, "losses": losses, "margins": margins,
@@ -229,9 +230,12 @@ def _index(given: dict[str, Any]) -> Any:
             "trust_scores",
         ):
             continue
-        if found is not None and not found[1].equals(value.index):
+        index = getattr(value, "index", None)  # an Index of pandas has none of its own
+        if index is None:
+            continue
+        if found is not None and not found[1].equals(index):
             raise UserError(f"detect: {found[0]} and {key} have different indices; align them, or pass their values")
-        found = found or (key, value.index)
+        found = found or (key, index)
     return None if found is None else found[1]
 
 
@@ -264,7 +268,9 @@ def _read(given: dict[str, Any], class_names: Sequence[Any] | int | None) -> dic
 
 def _numbers(values: Any, name: str) -> NDArray[Any]:
     try:
-        array = as_array(values)
+        array = as_array(values, name)
+        if array.dtype.kind == "c":  # NumPy would drop the imaginary parts
+            raise TypeError
         array = array.astype(np.bool_ if name in TRUTH_VALUES and set(np.unique(array)) <= {0, 1} else np.float64)
     except (TypeError, ValueError):
         raise UserError(f"{name}: must be {INPUTS[name]}, but holds other things than numbers") from None
@@ -292,15 +298,13 @@ def _read_classes(
     if probabilities is None:
         return read_labels(labels, class_names, "labels").targets
     width = probabilities.shape[-1]
-    if (
-        class_names is None
-        and columns is not None
-        and not all(isinstance(column, int | np.integer) for column in columns)
-    ):
-        class_names = [str(column) for column in columns]
+    meaning = AUTO
+    # A frame that was made without names counts its columns from 0.
+    if class_names is None and columns is not None and list(columns) != list(range(width)):
+        class_names, meaning = [str(column) for column in columns], NAMES
     if class_names is None and _are_indices(labels, width):
         class_names = width
-    read = read_labels(labels, class_names, "labels")
+    read = read_labels(labels, class_names, "labels", meaning)
     if len(read.class_names) != width:
         raise UserError(
             f"pred_probs has {width} columns, but labels have {len(read.class_names)} classes; list all classes in "
@@ -313,5 +317,5 @@ def _read_classes(
 
 def _are_indices(labels: Any, width: int) -> bool:
     """Return True for integers from 0 to `width` - 1."""
-    values = as_array(labels)
+    values = as_array(labels, "labels")
     return values.ndim == 1 and values.dtype.kind in "iu" and bool(((values >= 0) & (values < width)).all())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from noisybench.api.paths import read_path
 from noisybench.errors import UserError, show
 from noisybench.sharing import transfer
 from noisybench.utils.places import path_text
@@ -54,7 +55,7 @@ def push_label_set(
     if not isinstance(license, str):
         raise UserError(f"license: must be the name of a license, such as cc-by-4.0, but got {show(license)}")
     place = path_text(destination, "destination")
-    return transfer.push(Path(path_text(folder, "folder")), place, license, source, citation, replace).label_set
+    return transfer.push(read_path(folder, "folder"), place, license, source, citation, replace).label_set
 
 
 def pull_label_set(
@@ -90,5 +91,5 @@ def pull_label_set(
     """
     if not isinstance(sha256, str | None):
         raise UserError(f"sha256: must be hexadecimal digits as text, but got {show(sha256)}")
-    target = None if folder is None else Path(path_text(folder, "folder"))
+    target = None if folder is None else read_path(folder, "folder")
     return transfer.pull(path_text(source, "source"), target, sha256, replace, max_gb)

@@ -9,9 +9,9 @@ import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from noisybench.api.paths import read_path
 from noisybench.api.ranked_records import selected_records
 from noisybench.api.results import METRICS, setting_columns, table_of
 from noisybench.api.run_result import RunResult
@@ -44,7 +44,6 @@ from noisybench.tracking.equivalences import recorded_equivalences
 from noisybench.tracking.store import Store
 from noisybench.utils.console import PLAIN_WIDTH, SafeConsole
 from noisybench.utils.files import write_text
-from noisybench.utils.places import path_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -226,7 +225,7 @@ def _html_row(tag: str, cells: Sequence[str]) -> str:
 
 def _written(text: str, path: str | os.PathLike[str] | None) -> str:
     if path is not None:
-        write_text(Path(path_text(path, "path")), text)
+        write_text(read_path(path, "path"), text)
     return text
 
 
@@ -266,17 +265,18 @@ def leaderboard(
         noisybench.errors.UserError: rule: unknown rule `lost`; did you mean `last` or `last10`?
     """
     choices = (
-        ("rule", rule or "last", SELECTION_RULES),
-        ("metric", metric or "default", METRICS),
+        ("rule", "last" if rule is None else rule, SELECTION_RULES),
+        ("metric", "default" if metric is None else metric, METRICS),
         ("test", test, TESTS),
     )
     for name, value, allowed in choices:
-        if value not in allowed:
+        if not isinstance(value, str) or value not in allowed:
             raise UserError(f"{name}: unknown {name} {show(value, quotes=False)}; {nearest(str(value), allowed)}")
     stacks: tuple[Any, ...] = ()
     if stack != "":
         stacks = (stack,) if isinstance(stack, str) or not isinstance(stack, Iterable) else tuple(stack)
-    for name, text in (("setting", setting), *(("stack", each) for each in stacks)):
+    texts = (("label_set", label_set or ""), ("setting", setting), *(("stack", each) for each in stacks))
+    for name, text in texts:
         if not isinstance(text, str):
             raise UserError(f"{name}: expected a name as text, but got {show(text)}")
     paired_test = next(name for name in TESTS if name == test)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.api.paths import read_path
 from noisybench.data.containers import is_picture
 from noisybench.data.geometry import Geometry, Placement, parse_geometry
 from noisybench.data.images.cache import image_files, problem_list
@@ -50,7 +51,7 @@ def image_paths(inputs: Any) -> list[Path] | None:
     is_path = isinstance(inputs, str | os.PathLike)
     if not is_path and not (isinstance(inputs, list | tuple) and inputs and _are_paths(inputs)):
         return None
-    given = [Path(inputs)] if is_path else [Path(path) for path in inputs]
+    given = [read_path(path, "inputs") for path in ([inputs] if is_path else inputs)]
     files: list[Path] = []
     for path in given:
         if path.is_dir():

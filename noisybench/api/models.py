@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from noisybench.api.model_inputs import ModelInputs, image_paths, read_image_chunks, read_prompts, read_values
+from noisybench.api.paths import read_path
 from noisybench.errors import UserError, show
 from noisybench.nn.weights import weights_digest
 from noisybench.runs.mlflow_files import read_example
@@ -27,7 +28,6 @@ from noisybench.runs.saved_model import (
 from noisybench.tracking.models import FOLDER, MLFLOW_SCHEMES, downloaded, find_finished_run
 from noisybench.tracking.store import Store, upload_files
 from noisybench.utils.console import make_console
-from noisybench.utils.places import path_text
 
 if TYPE_CHECKING:
     from noisybench.records.schema import RunRecord
@@ -61,7 +61,7 @@ class Model:
         """
         from noisybench.embedding.embed import choose_device
 
-        folder = Path(path_text(folder, "folder"))
+        folder = read_path(folder, "folder")
         description = read_description(folder)
         task = load_task(folder, description, choose_device(device))
         return cls(task, description, read_example(folder, description))
@@ -72,7 +72,7 @@ class Model:
         Raises:
             UserError: the folder exists, or cannot be written.
         """
-        target = Path(path_text(folder, "folder"))
+        target = read_path(folder, "folder")
         weights = {name: tensor.cpu() for name, tensor in self._task.networks.state_dict().items()}
         content = self.description.model_copy(update={"weights_sha256": weights_digest(weights)})
         try:
@@ -149,7 +149,7 @@ class Model:
         """
         from noisybench.api.model_export import export_model
 
-        return export_model(self._task, self.description, Path(path_text(path, "path")))
+        return export_model(self._task, self.description, read_path(path, "path"))
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write a language model of Hugging Face as a folder that transformers loads, and return the folder.
@@ -161,7 +161,7 @@ class Model:
         """
         from noisybench.api.model_export import save_pretrained
 
-        return save_pretrained(self._task, self.description, Path(path_text(folder, "folder")))
+        return save_pretrained(self._task, self.description, read_path(folder, "folder"))
 
     def batches(self, inputs: Any) -> Iterator[ModelInputs]:
         """Yield inputs as the networks take them: arrays at once, and files some at a time."""
@@ -225,7 +225,7 @@ def load_model(source: str | Path, retrain: bool = False, device: Literal["auto"
             f"run: must be the id of a run, a folder or an address of MLflow, but got {show(source)}"
             + ("; the model of a result is result.model()" if hasattr(source, "model") else "")
         )
-    folder, name = Path(source).expanduser(), str(source)
+    folder, name = read_path(source, "run"), str(source)
     if folder.is_dir():
         return Model.load(folder, device)
     store = Store()

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.api.paths import read_path
 from noisybench.data.dataset import Dataset
 from noisybench.data.label_sets import label_files
 from noisybench.data.label_sets.label_set import LabelSet, with_clean_targets
 from noisybench.data.label_sets.manifest import DIGEST, manifest_digest
 from noisybench.data.targets import IN_DISTRIBUTION, OUT_OF_DISTRIBUTION, TOKEN_CORRECT, TOKEN_UNKNOWN
 from noisybench.utils.files import wrap_write_errors
-from noisybench.utils.places import path_text
 
 
 @dataclass(frozen=True, repr=False)
@@ -76,7 +76,7 @@ class NoisyLabels:
         Raises:
             UserError: the folder cannot be written, or contains another label set.
         """
-        path = Path(path_text(folder, "folder")).expanduser()
+        path = read_path(folder, "folder")
         with wrap_write_errors(path):
             return label_files.save(self.label_set, self.dataset, path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from noisybench.api.run_result import RunResult
@@ -21,7 +22,8 @@ def selected_records(
     """
     if hasattr(source, "columns"):
         return records_of_table(source, store, rule, metric)
-    return [record_of(each) for each in source], rule, metric
+    results = source if isinstance(source, Iterable) else [source]
+    return [record_of(each) for each in results], rule, metric
 
 
 def record_of(result: object) -> RunRecord:

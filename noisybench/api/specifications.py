@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from noisybench.config.overrides import override, parse_overrides
@@ -42,12 +42,7 @@ def read_specs(
     for name, value in fields.items():
         for path, values in _changes(name, value):
             changes[path] = values
-    for text in overrides:
-        if not isinstance(text, str):
-            raise UserError(
-                f"overrides are text such as 'noise.rate=0.4', but got {show(text)}; give values of fields as arguments"
-            )
-    for change in parse_overrides(overrides):
+    for change in parse_overrides(list_of_overrides(overrides)):
         if change.path in changes:
             raise UserError(f"{change.key} is given twice, as an argument and as {show(change.text, quotes=False)}")
         changes[change.path] = change
@@ -66,6 +61,26 @@ def read_specs(
     is_several |= any(_is_list(value) for value in fields.values())
     with snapshot():  # all runs of one call see the same data
         return [resolve(raw, tree) for raw in raws], is_several
+
+
+def list_of_overrides(overrides: object) -> list[str]:
+    """Return overrides as a list.
+
+    Raises:
+        UserError: they are no list of text.
+
+    Example:
+        >>> list_of_overrides(("noise.rate=0.4",))
+        ['noise.rate=0.4']
+    """
+    texts: list[str] = []
+    for text in overrides if isinstance(overrides, Iterable) and not isinstance(overrides, str) else [overrides]:
+        if not isinstance(text, str):
+            raise UserError(
+                f"overrides are text such as 'noise.rate=0.4', but got {show(text)}; give values of fields as arguments"
+            )
+        texts.append(text)
+    return texts
 
 
 def _with_value(raw: dict[str, Any], path: Path, value: Any) -> dict[str, Any]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from noisybench.api.audit_results import AuditSummary
+from noisybench.api.paths import read_path
 from noisybench.audit.traces.cleaning import CleanedTraces, clean_by_audit
 from noisybench.audit.traces.report import TraceAuditReport, summary
 from noisybench.audit.traces.tables import step_table, trace_table
-from noisybench.utils.places import path_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +75,7 @@ class TraceAudit(AuditSummary):
         Raises:
             UserError: the folder cannot be written.
         """
-        self.report.save(Path(path_text(folder, "folder")))
+        self.report.save(read_path(folder, "folder"))
 
     def _ranked(self) -> pd.DataFrame:
         return trace_table(self.report).set_index("index")

@@ -25,7 +25,7 @@ from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.licenses import License
 from noisybench.config.module_files import ModuleFiles
 from noisybench.config.parameters import STATIC_NAMESPACE, Parameter, Schema
-from noisybench.errors import UserError, nearest
+from noisybench.errors import UserError, nearest, show
 
 KINDS: dict[str, str] = {
     "noise_models": "noisybench.noise_models",
@@ -162,10 +162,11 @@ def get_entry(kind: str, name: str, location: str | None = None) -> Entry:
         noisybench.errors.UserError: mitigations: unknown mitigation `elrr`; did you mean `elr`? (`noisybench list mitigations`)
     """
     known = list_entries(kind)
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         prefix = f"{location}: " if location else ""
         singular = kind.replace("_", " ").removesuffix("s")
-        raise UserError(f"{prefix}unknown {singular} `{name}`; {nearest(name, known)} (`noisybench list {kind}`)")
+        shown = show(name, quotes=False)
+        raise UserError(f"{prefix}unknown {singular} {shown}; {nearest(str(name), known)} (`noisybench list {kind}`)")
     return known[name]
 
 

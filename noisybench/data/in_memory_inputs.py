@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.data.containers import Restore, is_picture, is_tensor, library_of, open_entries, open_tensor
+from noisybench.data.containers import Restore, as_array, is_picture, is_tensor, library_of, open_entries, open_tensor
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.images.arrays import Channels, array_images
 from noisybench.data.images.decoding import DEFAULT_RULES, DecodingRules
@@ -64,15 +64,19 @@ def read_inputs(inputs: Any, channels: Channels | None = None, location: str = "
         noisybench.errors.UserError: X: row 0 has the value nan in column 1; replace values that are not finite
     """
     array, restore = _to_array(inputs, location)
+    if array.ndim == 0:
+        raise UserError(f"{location} must have an entry for each example, but is the single value {show(array)}")
     if not len(array):
         raise UserError(f"{location} has no examples (shape {array.shape}); pass at least one")
     if array.dtype.kind in "UT" or (array.dtype == object and all(isinstance(entry, str) for entry in array.flat)):
         return _texts(array, restore, location)
     if array.dtype == object:
-        entry = next(entry for entry in array.flat if not isinstance(entry, int | float | bool | np.number))
-        raise UserError(
-            f"{location} must be numbers or texts, but has {show(entry)}; encode such values as numbers first"
-        )
+        for entry in array.flat:
+            if not isinstance(entry, int | float | np.integer | np.floating | np.bool_):
+                raise UserError(
+                    f"{location} must be numbers or texts, but has {show(entry)}; encode such values as numbers first"
+                )
+        array = array.astype(np.float64)
     if array.dtype.kind not in "buif":
         raise UserError(f"{location} must be numbers or texts, but is {array.dtype}; convert it")
     if array.ndim == 2:
@@ -115,6 +119,8 @@ def _features(array: NDArray[Any], restore: Restore, location: str) -> InMemoryI
 
 
 def _images(array: NDArray[Any], restore: Restore, channels: Channels | None, location: str) -> InMemoryInputs:
+    if not array.size:
+        raise UserError(f"{location} has images without pixels (shape {array.shape}); pass at least one pixel for each")
     first = _channels_first(array.shape, channels, location)
     rules, scale = DEFAULT_RULES, 1
     if array.dtype.kind != "b" and array.dtype != np.uint8:
@@ -163,9 +169,9 @@ def _to_array(inputs: Any, location: str) -> tuple[NDArray[Any], Restore]:
     """Return inputs as an array, and a function that puts such an array into their container."""
     library = library_of(inputs)
     if isinstance(inputs, np.ndarray):
-        return inputs, lambda array: array
+        return as_array(inputs, location), lambda array: array
     if is_tensor(inputs):
-        return open_tensor(inputs)
+        return open_tensor(inputs, location)
     if library == "pyarrow":
         inputs, library = inputs.to_pandas(), "pandas"
     if library == "pandas":
@@ -191,12 +197,12 @@ def _from_pandas(inputs: Any, location: str) -> tuple[NDArray[Any], Restore]:
     def back(array: NDArray[Any]) -> Any:
         return pandas.DataFrame(array, index=inputs.index, columns=inputs.columns)
 
-    if inputs.shape[1] == 1 and inputs.iloc[:, 0].map(lambda value: isinstance(value, str)).all():
+    if inputs.shape[1] == 1 and all(isinstance(value, str) for value in inputs.iloc[:, 0]):
         return inputs.to_numpy(dtype=object), back
-    for column in inputs.columns:
-        if not pandas.api.types.is_numeric_dtype(inputs[column]):
+    for column, dtype in zip(inputs.columns, inputs.dtypes, strict=True):
+        if not pandas.api.types.is_numeric_dtype(dtype):
             raise UserError(
-                f"{location}: the column `{printable(str(column))}` is {inputs[column].dtype}, but features must be numbers; "
+                f"{location}: the column `{printable(str(column))}` is {dtype}, but features must be numbers; "
                 "encode it, or leave it out"
             )
     return inputs.to_numpy(dtype=np.float64, na_value=np.nan), back

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.data.arrays import MAX_CLASSES, exact_integers
-from noisybench.data.containers import Restore, is_picture, library_of, open_entries, open_tensor
+from noisybench.data.containers import Restore, as_array, is_picture, library_of, open_entries, open_tensor
 from noisybench.data.labels.class_labels import IntegerLabels, match_labels
 from noisybench.data.labels.class_names import read_class_names
 from noisybench.data.labels.columns import LabelColumn, read_label_column
@@ -94,6 +94,7 @@ def read_labels(
     if column.width is not None:
         return _one_hot(column, plain, names, restore)
     targets, names, known = _match(column, names, integer_labels)
+    _check_encodable(names, location)
     classes = _written_classes(column, plain, targets, names, known)
     shape = np.shape(plain)
 
@@ -125,13 +126,24 @@ def _declared_names(class_names: Sequence[Any] | int | None) -> tuple[str, ...] 
         return None
     if isinstance(class_names, int | np.integer) and not isinstance(class_names, bool):
         names = tuple(str(number) for number in range(min(int(class_names), MAX_CLASSES + 1)))
-    elif isinstance(class_names, str) or not hasattr(class_names, "__len__"):
+    elif isinstance(class_names, str | bytes | Mapping | Set) or not hasattr(class_names, "__len__"):
         raise UserError(f"class_names: must be a list of names or the number of classes, but got {show(class_names)}")
     else:
-        names = read_class_names(np.asarray(class_names), "class_names")
+        given = as_array(class_names, "class_names")
+        is_text = all(isinstance(name, str) for name in given.flat)
+        names = read_class_names(given.astype(str) if is_text else given, "class_names")
     if not 2 <= len(names) <= MAX_CLASSES:
         raise UserError(f"class_names: must be 2 to {MAX_CLASSES} classes, but got {show(class_names)}")
     return names
+
+
+def _check_encodable(names: Sequence[str], location: str) -> None:
+    """Refuse class names with halves of characters, which come from bytes that are no text and cannot be written to files."""
+    for name in names:
+        if any("\ud800" <= character <= "\udfff" for character in name):
+            raise UserError(
+                f"{location}: the class {show(name)} is not valid text; rename it, or decode it in its encoding"
+            )
 
 
 def _match(
@@ -144,7 +156,7 @@ def _match(
             "examples, or list all classes in class_names if -1 is one"
         )
     if names is not None:
-        by_name = integer_labels != "indices" and set(column.used) <= set(names)
+        by_name = integer_labels == "names" or (integer_labels == "auto" and set(column.used) <= set(names))
         if integer_labels == "auto" and column.kind == "integers" and column.width is None and by_name:
             _refuse_two_meanings(column, names)
         targets, _ = match_labels(column, names, "names" if by_name else "indices", declared=True)
@@ -250,9 +262,9 @@ def to_plain(labels: Any, location: str) -> tuple[Any, Restore]:
     """Return labels that `read_label_column` reads, and a function that puts an array of labels into their container."""
     library = library_of(labels)
     if isinstance(labels, np.ndarray):
-        return labels, lambda values: values
+        return as_array(labels, location), lambda values: values
     if library == "torch":
-        return open_tensor(labels)
+        return open_tensor(labels, location)
     if library == "pandas" and labels.ndim == 2:
         return _from_frame(labels, location)
     if library == "pandas":
@@ -275,8 +287,7 @@ def _from_pandas(labels: Any) -> tuple[Any, Restore]:
     import pandas
 
     missing = np.asarray(labels.isna(), dtype=bool)
-    plain: Any = labels.to_numpy(dtype=object)
-    plain[missing] = None
+    plain: Any = np.where(missing, None, labels.to_numpy(dtype=object))
     if isinstance(labels, pandas.Index):
         return plain.tolist(), lambda values: pandas.Index(values.tolist(), dtype=labels.dtype, name=labels.name)
     if not isinstance(labels, pandas.Series):

@@ -160,6 +160,19 @@ def device_problem(device: str) -> str | None:
     return f"{start} torch {torch.__version__} sees no GPU here{hidden}; check `nvidia-smi`, or {end}"
 
 
+def check_device(device: str) -> None:
+    """Refuse a device on which this machine cannot train.
+
+    Args:
+        device: value of ``execution.device``.
+
+    Raises:
+        UserError: the machine does not have it.
+    """
+    if problem := device_problem(device):
+        raise UserError(problem)
+
+
 GPU_FILES = ("nvidia[0-9]*", "kfd", "dxg")
 """Files in /dev of NVIDIA and AMD GPUs, and of those of Windows."""
 

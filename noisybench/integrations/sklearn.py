@@ -28,6 +28,7 @@ from noisybench.data.in_memory_inputs import read_inputs
 from noisybench.data.labels.types import is_missing
 from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.errors import InvalidValue, UserError, show
+from noisybench.execution.preflight import check_device
 from noisybench.integrations._memory_training import (
     check_privileged,
     deployed_task,
@@ -183,7 +184,7 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         if y is None:
             raise InvalidValue("requires y to be passed, but the target y is None")
         check_lengths(X, y)
-        inputs, y = self._read(X, reset=True), _on_host(y)
+        inputs, y = self._read(X, reset=True), _on_host(y, "y")
         observed = column_or_1d(y, warn=True)
         if observed.dtype == object and (missing := np.flatnonzero([is_missing(label) for label in observed])).size:
             raise InvalidValue(
@@ -200,7 +201,7 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
     def _read(self, X: Any, reset: bool) -> NDArray[Any]:
         """Return (N, D, 1, 1) float32 features, or (N, C, H, W) uint8 images."""
-        X = _on_host(X)
+        X = _on_host(X, "X")
         if _holds_images(X):
             return self._read_images(X, reset)
         if not reset and self._reads_images:
@@ -213,7 +214,13 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             self._shape, self._reads_images = (values.shape[1], 1, 1), False
             self._offset, self._scale = np.zeros(values.shape[1]), np.ones(values.shape[1])
             if self.standardize:
-                deviation = values.std(0)
+                with np.errstate(over="ignore", invalid="ignore"):
+                    deviation = values.std(0)
+                if len(large := np.flatnonzero(~np.isfinite(deviation))):
+                    raise InvalidValue(
+                        f"X: column {large[0]} has values of up to {np.abs(values[:, large[0]]).max():g}, whose spread is no "
+                        "finite number; scale the column, or leave it out"
+                    )
                 self._offset, self._scale = values.mean(0), np.where(deviation > 0, deviation, 1.0)
         features = np.asarray((values - self._offset) / self._scale, dtype=np.float32)
         return np.ascontiguousarray(read_inputs(features).inputs)
@@ -233,6 +240,7 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
     def _prepare(self, inputs: NDArray[Any], targets: NDArray[np.int64]) -> PreparedRun:
         """Return the run, with all its parts checked."""
         spec = self._specification(inputs.dtype != np.uint8)
+        check_device(spec.execution.device)
         check_privileged(spec.mitigations)
         train = Split(inputs, np.full(len(targets), UNKNOWN_TARGET), np.arange(len(targets)), noisy_targets=targets)
         empty = Split(inputs[:0], targets[:0], train.index[:0], noisy_targets=targets[:0])
@@ -284,9 +292,9 @@ def _holds_images(X: Any) -> bool:
     return getattr(X, "ndim", 2) in (3, 4)
 
 
-def _on_host(values: Any) -> Any:
-    """Return a tensor as an array, and anything else unchanged."""
-    return as_array(values) if isinstance(values, torch.Tensor) else values
+def _on_host(values: Any, name: str) -> Any:
+    """Return a tensor or an array with a mask as an array, and anything else unchanged."""
+    return as_array(values, name) if isinstance(values, torch.Tensor | np.ma.MaskedArray) else values
 
 
 @contextlib.contextmanager

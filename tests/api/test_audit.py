@@ -175,6 +175,10 @@ def test_masks_are_audited_by_segmentation_networks(tmp_path):
         ({"data": np.eye(4), "y": [0, 1, 0, 1], "pictures": 3}, "--pictures: only masks have suspicious pixels"),
         ({"data": np.eye(4), "y": [0, 1, 0, 1], "backbone": "minilm"}, "has features already"),
         ({"data": np.eye(4), "y": [0, 1, 0, 1], "pred_probs": np.eye(4)}, "pred_probs has 4 columns, but there are 2 classes"),
+        (
+            {"data": np.eye(4), "y": [0, 1, 0, 1], "overrides": "execution.device=mps"},
+            "execution.device: `mps` is requested, but torch .* sees no Apple GPU here",
+        ),
         ({"data": list("abcd"), "y": [0, 1, 0, 1]}, 'texts are audited by the features of a backbone; pass backbone="minilm"'),
         ({"data": np.eye(4), "y": [0, 1, 0, 1], "overrides": ["budget.epoch=3"]}, "did you mean .*epochs"),
         ({"data": np.zeros((2, 8, 8), np.uint8), "y": np.ones((2, 8, 8), int), "pred_probs": 1}, "--pred-probs: masks are"),

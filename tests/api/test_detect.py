@@ -13,6 +13,7 @@ from noisybench.api.detect import INPUTS, detect
 from noisybench.audit.detectors.catalog import DETECTORS
 
 SIZE, CLASSES = 240, 3
+FRAME_OF_CLASSES = pd.DataFrame(np.eye(2), columns=[1, 2])
 
 
 def planted():
@@ -148,6 +149,15 @@ def test_entropy_ranks_a_certain_prediction_of_another_class_first():
     assert agreeing[5] < 1e-9
 
 
+def test_columns_of_numbers_name_the_classes():
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]])
+    expected = nb.detect("margin", [0, 1, 1], pred_probs=probabilities).scores
+    for columns in ([7, 3], [1, 0], [1, 2]):
+        labels = pd.Index(np.array(columns)[[0, 1, 1]])
+        frame = pd.DataFrame(probabilities, columns=columns)
+        np.testing.assert_array_equal(nb.detect("margin", labels, pred_probs=frame).scores, expected)
+
+
 def test_the_index_of_given_series_and_frames_is_kept():
     given, _ = planted()
     index = [f"row {number}" for number in range(SIZE)]
@@ -251,6 +261,10 @@ def test_attributions_of_dattri_find_planted_errors_and_are_those_of_tracin():
         ({"name": "forgetting", "correct": [[0.5, 1], [1, 1]]}, "correct: must hold truth values"),
         ({"name": "self_influence", "attributions": np.ones((2, 3))}, r"attributions: the shape is \(2, 3\)"),
         ({"name": "small_loss", "losses": [1.0]}, "at least two examples are needed"),
+        ({"name": "small_loss", "losses": np.ma.array([0, 1], mask=[0, 1])}, "losses has 1 masked entry; remove it"),
+        ({"name": "small_loss", "losses": np.array([1j, 2])}, "losses: must be .*, but holds other things than numbers"),
+        ({"name": "margin", "labels": [[0], [0, 1]], "pred_probs": np.eye(2)}, "labels has entries of different shapes"),
+        ({"name": "margin", "labels": [2, 0], "pred_probs": FRAME_OF_CLASSES}, "`0` of entry 1 is none of the 2 classes"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_with_what_to_do(arguments, message):

@@ -124,6 +124,11 @@ def test_classes_that_do_not_occur_are_declared():
         (np.zeros((2, 4, 4), np.uint8), "y has pixels of class 0 only"),
         (np.full((2, 4, 4), -1), "y: mask 0 has the value -1 in row 0, column 0"),
         (np.zeros((2, 3, 4, 4)), "y has the shape .*, but masks must be"),
+        (np.ma.array([0, 1, 2], mask=[False, True, False]), "y has 1 masked entry; remove it, or fill it in"),
+        (torch.tensor([0, 1, 1]).to_sparse(), "y is a sparse tensor; pass y.to_dense()"),
+        (torch.zeros(3, device="meta"), "y is a tensor without values"),
+        (["cat", "\udcff"], r"y: the class '\\udcff' is not valid text"),
+        (pd.Series([0, "1"], dtype=object), "y has integers .* and text"),
     ],
 )
 def test_impossible_labels_are_refused_with_their_place(labels, message):
@@ -136,8 +141,16 @@ def test_labels_outside_of_the_classes_are_refused():
         read_labels([0, 3], class_names=3)
     with pytest.raises(UserError, match="the label `cta` of entry 0 is none of the 2 classes; did you mean `cat`"):
         read_labels(["cta", "dog"], class_names=["cat", "dog"])
-    with pytest.raises(UserError, match="class_names: must be 2 to"):
-        read_labels([0, 1], class_names=1)
+    for names in (1, [], np.array([])):
+        with pytest.raises(UserError, match="class_names: must be 2 to"):
+            read_labels([0, 1], class_names=names)
+    for names in ({"cat", "dog"}, {"cat": 0, "dog": 1}):
+        with pytest.raises(UserError, match="class_names: must be a list of names"):
+            read_labels([0, 1], class_names=names)
+    with pytest.raises(UserError, match="class_names has entries of different shapes"):
+        read_labels([0, 1], class_names=[["cat"], ["dog", "horse"]])
+    for names in (NAMES.astype(object), pd.Index(NAMES), pd.Series(NAMES, index=[5, 5, 5])):
+        assert read_labels([0, 2], class_names=names).class_names == tuple(NAMES)
 
 
 PIXELS = np.arange(2 * 3 * 4 * 5, dtype=np.uint8).reshape(2, 3, 4, 5)
@@ -176,6 +189,8 @@ def test_images_of_every_layout_are_the_same_and_come_back(given):
         pd.DataFrame(np.eye(3), index=["a", "b", "c"]),
         pa.table(dict(zip("abc", np.eye(3), strict=True))),
         np.eye(3, dtype=bool),
+        np.eye(3).astype(object),
+        pd.DataFrame(np.eye(3), columns=["a", "a", "b"]),
     ],
 )
 def test_features_of_every_container_are_the_same(given):
@@ -197,6 +212,12 @@ def test_features_of_every_container_are_the_same(given):
         ([np.zeros((3, 4, 4)), np.zeros((3, 5, 5))], "resize or pad them"),
         ("images", "X must be an array"),
         (np.array([[1 + 2j]]), "X must be numbers or texts, but is complex128"),
+        (np.array([[1, "a"]], dtype=object), "X must be numbers or texts, but has 'a'"),
+        (np.ma.array(np.eye(2), mask=np.eye(2)), "X has 2 masked entries; remove them, or fill them in"),
+        (torch.eye(2).to_sparse(), "X is a sparse tensor"),
+        (pd.DataFrame({"city": pd.Categorical(["a", "b"]), "age": [1, 2]}), "X: the column `city` is category"),
+        (np.zeros((2, 0, 5)), r"X has images without pixels \(shape \(2, 0, 5\)\)"),
+        (np.array(1.5), "X must have an entry for each example, but is the single value 1.5"),
     ],
 )
 def test_impossible_inputs_are_refused(inputs, message):

@@ -192,6 +192,7 @@ def test_label_quality_is_low_for_mislabeled_examples():
         ({"budget": {"epochs": 3}}, "budget: `epochs` is a parameter of the classifier itself; pass epochs=..."),
         ({"budget": {"momentums": 3}}, "budget: unknown field `momentums`; did you mean `momentum`"),
         ({"device": "gpu"}, "^device: "),
+        ({"device": "mps"}, "^device: `mps` is requested, but torch .* sees no Apple GPU here; set device=auto"),
         ({"random_state": -1}, "^random_state: must be an integer from 0"),
         ({"augmentation": "crop"}, "^augmentation: features cannot be augmented"),
     ],
@@ -215,6 +216,10 @@ def test_invalid_parameters_are_refused_by_their_names(parameters, message):
         (np.full((2, 4, 4), 300), [0, 1], "pixels from 300 to 300"),
         (np.eye(3), np.array(["a", None, "b"], dtype=object), "y: entry 1 has no label, but None"),
         (np.eye(3), np.array(["a", "b", np.nan], dtype=object), "y: entry 2 has no label, but nan"),
+        (np.eye(3), np.ma.array([0, 1, 0], mask=[0, 0, 1]), "y has 1 masked entry; remove it, or fill it in"),
+        (np.ma.array(np.eye(3), mask=np.eye(3)), [0, 1, 0], "X has 3 masked entries; remove them, or fill them in"),
+        (torch.eye(3).to_sparse(), [0, 1, 0], r"X is a sparse tensor; pass X.to_dense\(\)"),
+        (np.eye(3) * 1e300, [0, 1, 0], r"X: column 0 has values of up to 1e\+300, whose spread is no finite number"),
     ],
 )
 def test_invalid_data_are_refused(points, labels, message):
