@@ -21,7 +21,7 @@ from noisybench.audit.page import to_html
 from noisybench.audit.reliability import Reliability
 from noisybench.audit.report import AuditReport, summary
 from noisybench.audit.scores import score_columns
-from noisybench.utils.files import wrap_write_errors
+from noisybench.utils.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -202,11 +202,9 @@ class LabelAudit(_EstimatedAudit):
             UserError: the file cannot be written.
         """
         report = self.report
-        file = read_path(path, "path")
-        with wrap_write_errors(file):
-            file.write_text(
-                to_html(report.audit_input, report.result, list(self.summary), report.similar), encoding="utf-8"
-            )
+        write_text(
+            read_path(path, "path"), to_html(report.audit_input, report.result, list(self.summary), report.similar)
+        )
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write `report.html`, `scores.csv`, `scores.parquet` and `findings.json` into a folder, as `noisybench audit` does.
@@ -306,9 +304,7 @@ class MaskAudit(_EstimatedAudit):
         Raises:
             UserError: the file cannot be written.
         """
-        file = read_path(path, "path")
-        with wrap_write_errors(file):
-            file.write_text(mask_page(self.report), encoding="utf-8")
+        write_text(read_path(path, "path"), mask_page(self.report))
 
     def save(self, folder: str | os.PathLike[str], pictures: int = 20) -> int:
         """Write `report.html`, `scores.csv`, `classes.csv`, `findings.json` and pictures into a folder.

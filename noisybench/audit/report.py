@@ -18,7 +18,7 @@ from noisybench.audit.page import largest_confusions, to_html
 from noisybench.audit.reliability import Reliability
 from noisybench.audit.scores import to_csv, to_parquet
 from noisybench.data.targets import UNKNOWN_TARGET
-from noisybench.utils.files import wrap_write_errors
+from noisybench.utils.files import wrap_write_errors, write_atomically
 
 MAX_LISTED_CLASSES = 10
 """Largest number of classes whose accuracies the summary lists completely."""
@@ -67,9 +67,8 @@ class AuditReport:
         contents = {name: text.encode() for name, text in texts.items()}
         contents["scores.parquet"] = to_parquet(self.audit_input, self.result, self.quality)
         with wrap_write_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
             for name, content in contents.items():
-                (folder / name).write_bytes(content)
+                write_atomically(folder / name, content)
 
 
 def summary(report: AuditReport) -> list[str]:

@@ -101,7 +101,7 @@ def inspect(
     from noisybench.cli.label_text import describe_labels
     from noisybench.plots.label_sets import plot_label_set
     from noisybench.plots.traces import render_trace_page
-    from noisybench.utils.files import wrap_write_errors
+    from noisybench.utils.files import output_file, write_text
     from noisybench.utils.places import check_output_file
 
     spec = one_spec(recipe, overrides)
@@ -112,11 +112,11 @@ def inspect(
     check_output_file(path, PAGE_SUFFIXES if is_page else FIGURE_SUFFIXES)
     dataset = source.load()
     labels = spec.noise.build().apply(dataset)
-    with wrap_write_errors(path):
-        if is_page:
-            path.write_text(render_trace_page(dataset, labels, stem), encoding="utf-8")
-        else:
-            plot_label_set(dataset, labels, path)
+    if is_page:
+        write_text(path, render_trace_page(dataset, labels, stem))
+    else:
+        with output_file(path) as file:
+            plot_label_set(dataset, labels, file)
     typer.echo(describe_labels(labels.manifest))
     typer.echo(f"written to {path}")
 

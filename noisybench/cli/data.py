@@ -42,7 +42,7 @@ def data_check(
     from noisybench.data.check.facts import check_dataset
     from noisybench.data.check.report import to_html, to_text
     from noisybench.utils.console import make_console
-    from noisybench.utils.files import wrap_write_errors, write_atomically
+    from noisybench.utils.files import write_text
 
     if output is not None:
         check_output_file(output, (".html",))
@@ -55,8 +55,7 @@ def data_check(
     for line in to_text(report):
         console.print(line, markup=False, soft_wrap=True)
     if output is not None:
-        with wrap_write_errors(output):
-            write_atomically(output, to_html(report, data).encode())
+        write_text(output, to_html(report, data))
         console.print(f"Report with pictures: {output.resolve()}", markup=False, soft_wrap=True)
 
 

@@ -10,7 +10,7 @@ import typer
 
 from noisybench.cli.hints import HintingCommand
 from noisybench.errors import UserError
-from noisybench.utils.files import wrap_write_errors
+from noisybench.utils.files import output_file, wrap_write_errors, write_text
 from noisybench.utils.places import check_file, check_output_file, check_output_folder, read_text, shown
 from noisybench.utils.text import counted, printable_lines
 
@@ -138,8 +138,7 @@ def labels_export(
     labels = label_files.load(folder)
     if (folder / label_files.TRACES).exists():
         check_output_file(file, (".jsonl",))
-        with wrap_write_errors(file):
-            file.write_text(read_text(folder / label_files.TRACES), encoding="utf-8")
+        write_text(file, read_text(folder / label_files.TRACES))
         typer.echo(f"Traces written to {file}")
         return
     if (folder / label_files.MASKS).exists():
@@ -163,8 +162,8 @@ def labels_export(
         from noisybench.data.label_sets.labeled_texts import write_labeled_texts
 
         dataset = dataset_of(labels, recipe, overrides)
-        with wrap_write_errors(file):
-            count = write_labeled_texts(labels, dataset, file)
+        with output_file(file) as target:
+            count = write_labeled_texts(labels, dataset, target)
         typer.echo(f"{counted(count, 'text')} written to {file}")
         return
     table = label_files.read_stored_table(
@@ -174,12 +173,12 @@ def labels_export(
         decided = label_files.read_stored_table(folder / label_files.VERIFIED)
         table = table.merge(decided, how="outer", on=["split", "index"], sort=False)
         table = table.astype(dict.fromkeys(("clean", "observed", "given", "verified"), "Int64"))
-    with wrap_write_errors(file):
+    with output_file(file) as target:
         if file.suffix.lower() == ".csv":
             # A fixed line end gives the same bytes on every operating system.
-            table.to_csv(file, index=False, lineterminator="\n")
+            table.to_csv(target, index=False, lineterminator="\n")
         else:
-            table.to_parquet(file, index=False)
+            table.to_parquet(target, index=False)
     typer.echo(f"{len(table)} labels written to {file}")
 
 

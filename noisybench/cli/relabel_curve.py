@@ -39,7 +39,7 @@ def relabel_curve(
     from noisybench.relabeling.inputs import load_relabeling_data, parse_budgets
     from noisybench.relabeling.summary import curves, describe, to_csv
     from noisybench.utils.console import make_console
-    from noisybench.utils.files import wrap_write_errors
+    from noisybench.utils.files import wrap_write_errors, write_text
     from noisybench.utils.places import check_output_folder
 
     fractions = parse_budgets(budgets)
@@ -59,9 +59,8 @@ def relabel_curve(
             lambda draw, strategy: console.print(f"[{draw + 1}/{draws}] {strategy}", markup=False),
         )
     heading = f"{title}: {size} examples, {rate:.1%} incorrect labels, {draws} draw{'s' if draws > 1 else ''}"
+    write_text(output / "curve.csv", to_csv(points, size))
     with wrap_write_errors(output):
-        output.mkdir(parents=True, exist_ok=True)
-        (output / "curve.csv").write_text(to_csv(points, size), encoding="utf-8")
         plot_relabeling(curves(points), heading, [output / "curve.png", output / "curve.svg"])
     console.print(
         f"{heading}; incorrect labels found / test accuracy after retraining, in percent", markup=False, soft_wrap=True

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import logging
 import os
+import shutil
 import tempfile
 import time
 import urllib.error
@@ -253,8 +254,44 @@ def wrap_write_errors(path: Path) -> Iterator[None]:
         raise UserError(f"{path} cannot be written: {reason}") from None
 
 
+@contextlib.contextmanager
+def output_file(path: Path) -> Iterator[Path]:
+    """Yield the file to write in place of ``path``, which keeps its old content until the block has ended without an error.
+
+    Devices such as ``/dev/stdout`` are written directly, and so is a file in a folder that cannot be written.
+
+    Raises:
+        UserError: it cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "labels.csv"
+        >>> _ = path.write_text("old")
+        >>> with output_file(path) as file:
+        ...     _ = file.write_text("half of the new")
+        ...     raise OSError(28, "No space left on device")
+        Traceback (most recent call last):
+        noisybench.errors.UserError: ...labels.csv cannot be written: No space left on device
+        >>> path.read_text(), len(list(path.parent.iterdir()))
+        ('old', 1)
+    """
+    # Behind a link, the file is replaced and the link stays.
+    target = Path(os.path.realpath(path))
+    # Names in /dev and /proc may stand for files that a shell has opened.
+    is_opened = path.parts[:2] in (("/", "dev"), ("/", "proc"))
+    exists = target.exists()
+    with wrap_write_errors(path):
+        if is_opened or (exists and not (target.is_file() and os.access(target.parent, os.W_OK))):
+            yield path
+            return
+        with replacing(target) as partial:
+            yield partial
+            if exists:
+                shutil.copymode(target, partial)
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8, and create its folder.
+    """Write a text file in UTF-8, and create its folder; after an error, the file has its old content.
 
     Raises:
         UserError: it cannot be written.
@@ -265,8 +302,8 @@ def write_text(path: Path, text: str) -> None:
         noisybench.errors.UserError: /dev cannot be written: it is a folder
     """
     check_output_file(path)
-    with wrap_write_errors(path):
-        path.write_text(text, encoding="utf-8")
+    with output_file(path) as file:
+        file.write_text(text, encoding="utf-8")
 
 
 def require_writable(folder: Path) -> None:

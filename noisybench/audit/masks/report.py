@@ -22,7 +22,7 @@ from noisybench.audit.masks.pictures import write_pictures
 from noisybench.audit.report import reliability_json
 from noisybench.data.targets import IGNORED
 from noisybench.utils.cells import plain_cell
-from noisybench.utils.files import wrap_write_errors
+from noisybench.utils.files import wrap_write_errors, write_atomically
 from noisybench.utils.seeds import Stream
 from noisybench.utils.text import counted
 
@@ -71,9 +71,8 @@ class MaskAuditReport:
             "report.html": page(self),
         }
         with wrap_write_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
             for name, text in texts.items():
-                (folder / name).write_bytes(text.encode())
+                write_atomically(folder / name, text.encode())
             return write_pictures(self.data, self.scores, num_pictures, folder / "suspects")
 
 

@@ -23,7 +23,7 @@ from noisybench.audit.traces.steps import TraceSteps, find_steps
 from noisybench.audit.traces.tables import find_reasons, step_table, to_csv, to_parquet, trace_table
 from noisybench.data.targets import CLEAN, IN_DISTRIBUTION
 from noisybench.evaluation.traces import step_status
-from noisybench.utils.files import wrap_write_errors
+from noisybench.utils.files import wrap_write_errors, write_atomically
 
 TOP_FRACTIONS = (0.01, 0.05, 0.1)
 """Fractions of the traces for which the precision of the most suspicious ones is reported."""
@@ -64,9 +64,8 @@ class TraceAuditReport:
         for name, table in (("scores", trace_table(self)), ("steps", step_table(self))):
             contents |= {f"{name}.csv": to_csv(table).encode(), f"{name}.parquet": to_parquet(table)}
         with wrap_write_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
             for name, content in contents.items():
-                (folder / name).write_bytes(content)
+                write_atomically(folder / name, content)
 
 
 def audit_traces(
