@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from noisybench.errors import UserError
 from noisybench.utils.files import write_text
-from noisybench.utils.places import check_output_folder
+from noisybench.utils.places import check_output_folder, read_text, shown
 from noisybench.utils.text import count_runs, counted
 
 KEYS_HELP = (
@@ -18,6 +19,7 @@ KEYS_HELP = (
 )
 
 if TYPE_CHECKING:
+    from noisybench.leaderboard.entries import EntryInfo
     from noisybench.leaderboard.verification import VerificationResult
     from noisybench.tracking.store import Store
 
@@ -167,6 +169,41 @@ def _print_result(result: VerificationResult, stamp: str) -> None:
             typer.echo(f"  {name:<20} {CLAIMS[name]}")
 
 
+def _named(folders: list[Path]) -> list[Path]:
+    """Return folders by their names, also the one of ``.``.
+
+    Raises:
+        UserError: two have the same name, so that one table would replace the other.
+    """
+    named: dict[str, Path] = {}
+    for folder in map(Path.absolute, folders):
+        path = Path(os.path.normpath(folder))
+        other = named.setdefault(path.name, path)
+        if other is not path:
+            raise UserError(
+                f"{shown(path)} has the name of {shown(other)}, by which tables tell submissions apart; "
+                + ("give it once" if path == other else "rename the folder")
+            )
+    return list(named.values())
+
+
+def _read_entries(path: Path) -> list[EntryInfo]:
+    """Return the rows of a table of entries; none if there is no such file.
+
+    Raises:
+        UserError: it is another table, or cannot be read.
+    """
+    from noisybench.leaderboard import entries
+
+    if not path.exists():
+        return []
+    try:
+        return entries.from_csv(read_text(path))
+    except UserError as error:
+        problems = [text if text.startswith(shown(path)) else f"{shown(path)}: {text}" for text in error.problems]
+        raise UserError(*problems) from None
+
+
 def summarize(
     folders: Annotated[list[Path], typer.Argument(help="Folders of submissions")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the tables to write")] = Path("measured"),
@@ -184,10 +221,9 @@ def summarize(
 
     check_output_folder(output)
     entries_file = output.parent / "entries.csv"
-    known = entry_table.from_csv(entries_file.read_text(encoding="utf-8")) if entries_file.exists() else []
+    infos = {info.name: info for info in _read_entries(entries_file)}
     keys = stamps.read_trusted_keys(trusted_keys)
-    entries = [submission.read(folder, keys) for folder in folders]
-    infos = {info.name: info for info in known}
+    entries = [submission.read(folder, keys) for folder in _named(folders)]
     num_runs = 0
     for entry in entries:
         info = entry_table.describe_submission(entry, evidence)

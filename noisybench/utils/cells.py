@@ -55,7 +55,7 @@ def read_rows(text: str, columns: Sequence[str], what: str) -> list[dict[str, st
         what: content of the table in the plural, for the message.
 
     Raises:
-        UserError: the table has other columns.
+        UserError: the table has other columns, or a row with more or fewer cells.
 
     Examples:
         >>> read_rows("name,date\\nquickstart,2026-01-31\\n", ["name", "date"], "entries")
@@ -65,4 +65,13 @@ def read_rows(text: str, columns: Sequence[str], what: str) -> list[dict[str, st
     if list(reader.fieldnames or ()) != list(columns):
         given = ", ".join(reader.fieldnames or ()) or "none"
         raise UserError(f"expected a table of {what} with the columns {', '.join(columns)}, but got {given}")
-    return list(reader)
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise UserError(f"expected a table of {what}, but line {reader.line_num} is none of CSV ({error})") from None
+    for number, row in enumerate(rows, 1):
+        if None in row or None in row.values():
+            raise UserError(
+                f"expected {len(columns)} cells in each row of a table of {what}, but row {number} has others"
+            )
+    return rows

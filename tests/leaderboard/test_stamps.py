@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from noisybench.cli.app import main
 from noisybench.errors import UserError
 from noisybench.leaderboard import stamps, submission
+from noisybench.leaderboard.entries import COLUMNS
 from noisybench.leaderboard.entries import from_csv as entries_from_csv
 from noisybench.leaderboard.measurement_tables import from_csv
 from tests.leaderboard.changes import index_with, verdict
@@ -172,6 +174,40 @@ def test_the_commands(
             assert (measurement.status, measurement.entry) == (expected, "entry")
             assert measurement.last == pytest.approx(records[measurement.stack].rows[-1].test_score)
         assert measurements[0].setting == measurements[1].setting
+
+
+def test_submissions_have_names_of_their_own(
+    entry: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = Path("shipped/measured").absolute()
+    shutil.copytree(entry, "others/entry")
+    for folders, reason in (((entry, entry), "give it once"), ((entry, "others/entry"), "rename the folder")):
+        assert command(monkeypatch, "summarize", *map(str, folders), "-o", str(output)) == 2
+        assert f"by which tables tell submissions apart; {reason}" in capsys.readouterr().err
+        assert not list(output.iterdir())
+    monkeypatch.chdir(entry)
+    assert not command(monkeypatch, "summarize", ".", "-o", str(output))
+    assert [path.name for path in output.iterdir()] == ["entry.csv"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"junk", "entries.csv: expected a table of entries with the columns name, claim"),
+        (b"\xff\xfe", "entries.csv: not encoded in UTF-8"),
+        (
+            f"{','.join(COLUMNS)}\nquickstart\n".encode(),
+            "entries.csv: expected 9 cells in each row .*, but row 1 has others",
+        ),
+    ],
+)
+def test_a_damaged_table_of_entries_is_refused(
+    content: bytes, message: str, entry: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("entries.csv").write_bytes(content)
+    assert command(monkeypatch, "summarize", str(entry)) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert Path("entries.csv").read_bytes() == content
 
 
 def test_tables_of_other_submissions_stay(entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
