@@ -136,6 +136,10 @@ def labels_export(
 
     # Loaded for its verification: a damaged label set is not exported.
     labels = label_files.load(folder)
+    if file.resolve().is_relative_to(folder.resolve()):
+        raise UserError(
+            f"{shown(file)}: is inside of the label set, whose files stay as they are; choose another place"
+        )
     if (folder / label_files.TRACES).exists():
         check_output_file(file, (".jsonl",))
         write_text(file, read_text(folder / label_files.TRACES))

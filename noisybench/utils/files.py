@@ -17,13 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from noisybench.errors import UserError
-from noisybench.utils.places import check_output_file, expand_user
+from noisybench.utils.places import check_output_file, expand_user, shown
 
 DOWNLOAD_TIMEOUT = 30
 """Seconds without an answer after which a download fails."""
 
 PARTIAL = ".partial-"
 """Start of the names of files that are being written. One that is left over belongs to a process that was killed."""
+
+SQLITE = b"SQLite format 3\0"
+"""First bytes of the databases of stores and studies."""
 
 DAMAGED = ".damaged-"
 """Part of the names of files that were set aside, before their number."""
@@ -261,7 +264,7 @@ def output_file(path: Path) -> Iterator[Path]:
     Devices such as ``/dev/stdout`` are written directly, and so is a file in a folder that cannot be written.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: it cannot be written, or is a database, which no output replaces.
 
     Example:
         >>> import tempfile
@@ -281,6 +284,8 @@ def output_file(path: Path) -> Iterator[Path]:
     is_opened = path.parts[:2] in (("/", "dev"), ("/", "proc"))
     exists = target.exists()
     with wrap_write_errors(path):
+        if target.is_file() and _is_database(target):
+            raise UserError(f"{shown(path)} is a database, such as the store of the runs; choose another name")
         if is_opened or (exists and not (target.is_file() and os.access(target.parent, os.W_OK))):
             yield path
             return
@@ -288,6 +293,11 @@ def output_file(path: Path) -> Iterator[Path]:
             yield partial
             if exists:
                 shutil.copymode(target, partial)
+
+
+def _is_database(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(SQLITE)) == SQLITE
 
 
 def write_text(path: Path, text: str) -> None:

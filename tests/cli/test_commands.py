@@ -165,6 +165,10 @@ def test_label_sets_by_commands(
     message = refused(capsys, monkeypatch, "labels", "verify", "frozen", "digits", "dataset.split_seed=1")
     assert "belongs to another dataset" in message
     assert "labels written" in accepted(capsys, monkeypatch, "labels", "export", "frozen", "table.csv")
+    frozen = (workspace / "frozen" / "labels.parquet").read_bytes()
+    text = refused(capsys, monkeypatch, "labels", "export", "frozen", "frozen/labels.parquet")
+    assert "frozen/labels.parquet: is inside of the label set, whose files stay as they are" in text
+    assert (workspace / "frozen" / "labels.parquet").read_bytes() == frozen
     accepted(capsys, monkeypatch, "labels", "import", "table.csv", "digits", "--output", "imported")
     first, second = (json.loads((workspace / name / "manifest.json").read_text()) for name in ("frozen", "imported"))
     assert first["sha256"] == second["sha256"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,16 @@ def test_an_interrupted_output_keeps_the_old_content(table: Path, error: BaseExc
     with pytest.raises((type(error), UserError)):
         write()
     assert table.read_text() == "old"
+
+
+def test_no_output_replaces_a_store_of_runs(tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    with sqlite3.connect(path) as database:
+        database.execute("create table runs (id)")
+    content = path.read_bytes()
+    with pytest.raises(UserError, match=r"mlflow.db is a database, such as the store of the runs; choose another name"):
+        write_text(path, "rank,stack")
+    assert path.read_bytes() == content
 
 
 def test_an_output_keeps_links_and_permissions(table: Path, tmp_path: Path) -> None:
