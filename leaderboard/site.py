@@ -14,7 +14,7 @@ from noisybench.leaderboard.table import build_settings
 from noisybench.leaderboard.text_tables import to_csv
 from noisybench.tracking.equivalences import recorded_equivalences
 from noisybench.tracking.store import Store
-from noisybench.utils.files import write_text
+from noisybench.utils.outputs import write_text
 
 
 def write_site(store: Store, folder: Path, mlflow: str | None = None) -> Board:

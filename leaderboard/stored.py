@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from noisybench.config.suite import read_metric, read_suite
-from noisybench.errors import UserError
+from noisybench.errors import UserError, nearest, show
 from noisybench.leaderboard.measurement_tables import SHIPPED, builtin_measurements
 from noisybench.leaderboard.measurements import Measurement, measure_valid
 from noisybench.records.equivalence import Equivalence, builtin_equivalences
@@ -77,6 +77,13 @@ def measurements_of(
         measurements, unusable = measure_valid(records)
         excluded += unusable
         equivalences = recorded_equivalences(store)
+    if label_set and not measurements and not excluded:
+        # Raises an error of its own if there are no other runs either.
+        known = {each.setting.label_set[:16] for each in measurements_of(suite)[0]}
+        raise UserError(
+            f"label_set: no finished run has a label set whose hash begins with {show(label_set, quotes=False)}; "
+            f"{nearest(label_set, known)}"
+        )
     check_any(measurements, excluded)
     return measurements, excluded, equivalences
 

@@ -21,7 +21,7 @@ from noisybench.audit.page import to_html
 from noisybench.audit.reliability import Reliability
 from noisybench.audit.report import AuditReport, summary
 from noisybench.audit.scores import score_columns
-from noisybench.utils.files import write_text
+from noisybench.utils.outputs import write_text
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -43,7 +43,7 @@ from noisybench.records.selection import SELECTION_RULES
 from noisybench.tracking.equivalences import recorded_equivalences
 from noisybench.tracking.store import Store
 from noisybench.utils.console import PLAIN_WIDTH, SafeConsole
-from noisybench.utils.files import write_text
+from noisybench.utils.outputs import write_text
 
 if TYPE_CHECKING:
     import pandas as pd

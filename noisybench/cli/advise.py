@@ -85,7 +85,7 @@ def _advise(
     from noisybench.tracking.equivalences import recorded_equivalences
     from noisybench.tracking.store import Store
     from noisybench.utils.console import make_console
-    from noisybench.utils.files import write_text
+    from noisybench.utils.outputs import write_text
     from noisybench.utils.processes import usable_cores
 
     check_output_file(output, (".yaml", ".yml"))

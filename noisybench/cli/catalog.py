@@ -82,7 +82,7 @@ def fidelity(
 ) -> None:
     """Print how true every mitigation, noise model and metric is to its reference, as Markdown."""
     from noisybench.cli.fidelity_page import fidelity_page
-    from noisybench.utils.files import write_text
+    from noisybench.utils.outputs import write_text
 
     text = fidelity_page()
     if output is None:
@@ -101,7 +101,7 @@ def inspect(
     from noisybench.cli.label_text import describe_labels
     from noisybench.plots.label_sets import plot_label_set
     from noisybench.plots.traces import render_trace_page
-    from noisybench.utils.files import output_file, write_text
+    from noisybench.utils.outputs import output_file, write_text
     from noisybench.utils.places import check_output_file
 
     spec = one_spec(recipe, overrides)

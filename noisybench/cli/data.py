@@ -42,7 +42,7 @@ def data_check(
     from noisybench.data.check.facts import check_dataset
     from noisybench.data.check.report import to_html, to_text
     from noisybench.utils.console import make_console
-    from noisybench.utils.files import write_text
+    from noisybench.utils.outputs import write_text
 
     if output is not None:
         check_output_file(output, (".html",))

@@ -10,7 +10,8 @@ import typer
 
 from noisybench.cli.hints import HintingCommand
 from noisybench.errors import UserError
-from noisybench.utils.files import output_file, wrap_write_errors, write_text
+from noisybench.utils.files import wrap_write_errors
+from noisybench.utils.outputs import output_file, write_text
 from noisybench.utils.places import check_file, check_output_file, check_output_folder, read_text, shown
 from noisybench.utils.text import counted, printable_lines
 

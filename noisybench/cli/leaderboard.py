@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from noisybench.cli.output import print_text
+from noisybench.cli.output import check_format_of_name, print_text
 from noisybench.cli.pager import print_paged
 from noisybench.errors import UserError, nearest
-from noisybench.utils.files import write_text
 from noisybench.utils.interrupts import INTERRUPTS, kill_children
+from noisybench.utils.outputs import write_text
 from noisybench.utils.places import check_output_file, check_output_folder
 from noisybench.utils.status import show_status
 from noisybench.utils.text import counted
@@ -118,6 +118,7 @@ def _checked_output(format: str, output: Path | None, columns: str | None, stack
         check_output_file(output)
         if format == "terminal":
             raise UserError("--output: select the format of the file with --format csv, markdown, latex or html")
+        check_format_of_name(output, format)
     return output
 
 
@@ -206,6 +207,7 @@ def reproduction(
 
     if output is not None:
         check_output_file(output)
+        check_format_of_name(output, "markdown")
     store = Store()
     text = to_markdown(reproduce(with_builtin(store.runs.records()), recorded_equivalences(store)))
     if output is None:

@@ -7,9 +7,12 @@ import errno
 import io
 import os
 import sys
+from pathlib import Path
 
 import typer
 
+from noisybench.errors import UserError
+from noisybench.utils.places import shown
 from noisybench.utils.text import printable_lines
 
 ASCII = {
@@ -17,6 +20,12 @@ ASCII = {
     "’": "'", "“": '"', "”": '"',
 }  # fmt: skip
 """Replacements of typographic characters for consoles that cannot show them."""
+
+
+SUFFIXES = {
+    "csv": (".csv",), "json": (".json",), "markdown": (".md", ".markdown"), "latex": (".tex",), "html": (".html", ".htm"),
+}  # fmt: skip
+"""Ends of the names of files by format."""
 
 
 def _replace(error: UnicodeError) -> tuple[str, int]:
@@ -59,6 +68,29 @@ def print_text(text: str) -> None:
     typer.echo(printable_lines(text), nl=False)
 
 
+def check_format_of_name(path: Path, format: str) -> None:
+    """Refuse a file whose name says that it has another format.
+
+    Args:
+        path: file to write.
+        format: key of `SUFFIXES`.
+
+    Raises:
+        UserError: the name ends as those of another format do.
+
+    Example:
+        >>> check_format_of_name(Path("board.csv"), "csv")
+        >>> check_format_of_name(Path("board.csv"), "html")
+        Traceback (most recent call last):
+        noisybench.errors.UserError: --output: board.csv would be html, but its name ends in .csv; choose a name in .html
+    """
+    suffix = path.suffix.lower()
+    if any(suffix in suffixes for name, suffixes in SUFFIXES.items() if name != format):
+        raise UserError(
+            f"--output: {shown(path)} would be {format}, but its name ends in {suffix}; choose a name in {SUFFIXES[format][0]}"
+        )
+
+
 def discard_output() -> None:
     """Send what is still buffered nowhere, so that the interpreter's flush at exit does not fail again."""
     try:
@@ -87,8 +119,6 @@ def environment_problem(error: Exception) -> str | None:
     if not isinstance(error, OSError) or error.strerror is None:
         return None
     if isinstance(error.filename, (str, bytes)):
-        from noisybench.utils.places import shown
-
         return f"{shown(os.fsdecode(error.filename))}: {error.strerror.lower()}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF):
         return f"the output cannot be written: {error.strerror}"

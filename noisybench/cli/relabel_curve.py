@@ -39,7 +39,8 @@ def relabel_curve(
     from noisybench.relabeling.inputs import load_relabeling_data, parse_budgets
     from noisybench.relabeling.summary import curves, describe, to_csv
     from noisybench.utils.console import make_console
-    from noisybench.utils.files import wrap_write_errors, write_text
+    from noisybench.utils.files import wrap_write_errors
+    from noisybench.utils.outputs import write_text
     from noisybench.utils.places import check_output_folder
 
     fractions = parse_budgets(budgets)

@@ -12,8 +12,9 @@ import typer
 from noisybench.cli import limits
 from noisybench.cli.labels import Overrides, Recipe
 from noisybench.cli.limits import TimeLimitOption
-from noisybench.utils.files import wrap_write_errors, write_text
+from noisybench.utils.files import wrap_write_errors
 from noisybench.utils.interrupts import INTERRUPTS
+from noisybench.utils.outputs import write_text
 from noisybench.utils.places import check_output_file
 from noisybench.utils.status import show_status
 from noisybench.utils.text import count_runs

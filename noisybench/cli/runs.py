@@ -11,8 +11,8 @@ from noisybench.cli import transfer
 from noisybench.cli.limits import exit_after
 from noisybench.cli.run import DryRun, Jobs, train_session
 from noisybench.errors import UserError
-from noisybench.utils.files import write_text
 from noisybench.utils.interrupts import INTERRUPTS
+from noisybench.utils.outputs import write_text
 
 if TYPE_CHECKING:
     from noisybench.records.equivalence import Equivalence

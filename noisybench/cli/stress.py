@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from noisybench.cli.leaderboard import check_choice
-from noisybench.cli.output import print_text
+from noisybench.cli.output import check_format_of_name, print_text
 from noisybench.errors import UserError
-from noisybench.utils.files import write_text
+from noisybench.utils.outputs import write_text
 from noisybench.utils.places import check_output_file
 from noisybench.utils.text import counted
 
@@ -47,6 +47,7 @@ def stress(
         check_output_file(output)
         if format == "terminal":
             raise UserError("--output: select the format of the file with --format csv, json or markdown")
+        check_format_of_name(output, format)
     measurements, excluded, equivalences = measurements_of(suite)
     measurements, unscored = with_metric(measurements, suite_metric(suite))
     settings = build_settings(measurements, rule, equivalences=equivalences)

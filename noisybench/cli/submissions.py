@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from noisybench.errors import UserError
-from noisybench.utils.files import write_text
+from noisybench.utils.outputs import write_text
 from noisybench.utils.places import check_output_folder, read_text, shown
 from noisybench.utils.text import count_runs, counted
 

@@ -44,6 +44,7 @@ NEUTRAL_ROOMS = {
     "noisybench.utils.digest_cache": "keeps digests of data, which are part of the identity themselves",
     "noisybench.utils.digests": "digests data, which are part of the identity themselves",
     "noisybench.utils.files": "reads and writes bytes",
+    "noisybench.utils.outputs": "writes the files that users ask for",
     "noisybench.utils.interrupts": "ends commands and their processes",
     "noisybench.utils.locks": "keeps processes apart",
     "noisybench.utils.processes": "starts processes",

@@ -92,6 +92,14 @@ def test_columns_are_checked_before_the_store_is_read(noisybench: Command) -> No
     status, output = noisybench("leaderboard", "--format", "csv", "--columns", "stack")
     assert status == 2
     assert "--columns: applies to --format markdown and latex, but got --format csv; add --format markdown" in output
+    for format, name, other in (("html", "a.csv", "html"), ("csv", "a.MD", "csv"), ("markdown", "a.tex", "md")):
+        status, output = noisybench("leaderboard", "--suite", "shipped", "--format", format, "-o", name)
+        assert status == 2
+        assert f"{name} would be {format}, but its name ends in {name[1:].lower()}; choose a name in .{other}" in output
+        assert not Path(name).exists()
+    status, output = noisybench("leaderboard", "--suite", "shipped", "--label-set", "zzzz")
+    assert status == 2
+    assert "label_set: no finished run has a label set whose hash begins with `zzzz`; known: " in output
 
 
 def test_the_citation_of_the_page_is_that_of_the_repository() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from noisybench.errors import UserError
-from noisybench.utils.files import output_file, write_text
+from noisybench.utils.outputs import output_file, write_text
 
 pytestmark = pytest.mark.fast
 
