@@ -28,6 +28,8 @@ def short_name(name: str) -> str:
         'simclr (60 epochs) + lsa (9 warmup epochs, linear detector cycle)'
         >>> short_name("full(members=[{'name': 'gce', 'q': 0.5}], cut=None)"), short_name("elr(beta=0.9) (tuned, 5 trials)")
         ('full (gce (q 0.5) members, no cut)', 'elr (beta 0.9) (tuned, 5 trials)')
+        >>> short_name("asymmetric(rate=0.2, map=(cat=dog, dog=cat, car=truck, bird=plane))")
+        'asymmetric 20 % (map of 4)'
     """
     return " + ".join(_component(part) for part in _split(name, "+"))
 
@@ -166,6 +168,8 @@ def _parameter(key: str, value: str) -> str:
         return _list(words, [_item(item) for item in _split(value[1:-1], ",") if item])
     if value.startswith("{"):
         return f"{words} {_item(value)}"
+    if value.startswith("(") and len(items := _split(value[1:-1], ",")) > MAX_LISTED:
+        return f"{words} of {len(items)}"
     if "(" in value:
         return f"{words} {short_name(value)}"
     if not _is_number(value):

@@ -85,6 +85,9 @@ class SettingDescription:
 GENERIC = frozenset({"data", "images", "labels", *(word for words in SPELLINGS.values() for word in words)})
 """Names of files and folders that say nothing about the data in them."""
 
+NEWSGROUPS = {"alt.atheism", "sci.space", "talk.religion.misc"}
+"""Some classes of 20 Newsgroups."""
+
 BUDGET_FIELDS = ("network", "epochs", "batch_size", "optimizer", "learning_rate", "lr_schedule", "augmentation")
 """Fields of a budget by which settings of the same title are distinguished."""
 
@@ -148,14 +151,17 @@ def dataset_name(record: RunRecord) -> str:
     """Return the dataset of a run with its parameters; a reader of the user's files has the name of the data.
 
     This is the benchmark that the files hold, or the name of their folder or file. Without either, as in a submission, which has
-    no paths, it is the name of the reader.
+    no paths, it is the name of the reader. Features are other data than the images or texts of the benchmark.
     """
     reader, bracket, parameters = record.dataset.partition("(")
     entry = list_entries("datasets").get(reader)
-    # Features of images are other data than the images, and advice knows them by this name.
-    if entry is None or reader == "features" or not class_constant(entry, "own_files", False):
+    if entry is None or not class_constant(entry, "own_files", False):
         return record.dataset
-    return f"{benchmark(record) or _name_of_files(record.spec['dataset']) or reader}{bracket}{parameters}"
+    name = benchmark(record)
+    if reader == "features":
+        is_newsgroups = set(record.manifest["dataset"]["classes"]) >= NEWSGROUPS
+        name = f"{name or 'newsgroups20'}-features" if name or is_newsgroups else None
+    return f"{name or _name_of_files(record.spec['dataset']) or reader}{bracket}{parameters}"
 
 
 def _name_of_files(dataset: Mapping[str, Any]) -> str:

@@ -71,7 +71,7 @@ def regime_of(setting: SettingDescription, with_noise: bool = True) -> Regime:
 
 
 def _on_features(setting: SettingDescription) -> bool:
-    return setting.dataset.partition("(")[0] == "features"
+    return setting.network == "features"
 
 
 def structure_of(transition: NDArray[np.float64] | None) -> Structure | None:

@@ -272,7 +272,17 @@ def test_a_benchmark_in_files_and_a_dataset_of_noisybench_have_its_name() -> Non
     files = dataclasses.replace(cifar({"name": "clean"}), dataset="parquet")
     assert dataset_name(files) == "cifar10"
     assert dataset_name(record()) == "digits"
-    assert dataset_name(dataclasses.replace(record(), dataset="features")) == "features", "not the images"
+    features = dataclasses.replace(cifar({"name": "clean"}), dataset="features(validation_fraction=0)")
+    assert dataset_name(features) == "cifar10-features(validation_fraction=0)", "not the images"
+    classes = {
+        "dataset": {**features.manifest["dataset"], "classes": ["alt.atheism", "sci.space", "talk.religion.misc"]}
+    }
+    texts = dataclasses.replace(features, dataset="features", manifest={**features.manifest, **classes})
+    assert dataset_name(texts) == "newsgroups20-features"
+    own = dataclasses.replace(
+        record(), dataset="features", spec={**record().spec, "dataset": {"name": "features", "path": "a/mine.npz"}}
+    )
+    assert dataset_name(own) == "mine"
 
 
 def test_published_values_stand_beside_the_same_cell_only() -> None:

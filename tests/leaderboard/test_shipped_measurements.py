@@ -54,7 +54,7 @@ def find_run(row: Measurement) -> RunSpec:
         each
         for each in suite(row.entry).get((row.setting.noise, row.setting.task, row.stack, row.seed), [])
         # A row has the name of the benchmark that the files hold, where a run has that of their reader.
-        if row.setting.dataset in (each.dataset_label, each.dataset_label.replace("parquet", "cifar10", 1))
+        if row.setting.dataset.endswith(each.dataset_label.removeprefix("parquet"))
     ]
     return spec
 
