@@ -9,6 +9,9 @@ from torch import Tensor
 
 from noisybench.errors import UserError, show
 
+SUM_TOLERANCE = 0.01
+"""Largest difference of a sum of target probabilities from 1, also in half precision."""
+
 
 def check_batch(logits: Any, targets: Any, index: Any, num_classes: int | None) -> None:
     """Check what is known of a batch without reading a value.
@@ -74,9 +77,11 @@ def check_values(targets: Tensor, index: Tensor | None, num_classes: int, num_ex
     noisybench.errors.UserError: losses: targets must be in [0, 1], the classes of the logits, but got 2
     """
     if targets.is_floating_point():
-        if bool(((targets < 0) | ~targets.isfinite()).any()):
+        unlikely = (targets.float().sum(1) - 1).abs() > SUM_TOLERANCE
+        if bool((targets < 0).any() | ~targets.isfinite().all() | unlikely.any()):
             raise UserError(
-                "losses: target probabilities must be finite and at least 0; give class indices as integers"
+                "losses: target probabilities must be finite, at least 0 and sum to 1 for each label; give class indices as "
+                "integers"
             )
     elif bool((outside := (targets < 0) | (targets >= num_classes)).any()):
         wrong = int(targets[outside][0])

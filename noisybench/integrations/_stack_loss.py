@@ -82,6 +82,10 @@ class StackLoss(nn.Module):
         ):
             if value is not None and (as_integer(value) or 0) < least:
                 raise UserError(f"losses.{name}: must be a whole number of at least {least}, but got {show(value)}")
+        if ignore_index is not None and as_integer(ignore_index) is None:
+            raise UserError(
+                f"losses.ignore_index: must be a whole number such as -100, or None, but got {show(ignore_index)}"
+            )
         if transition is not None:
             transition = check_transition(transition, num_classes, "losses.transition")
             num_classes = len(transition)

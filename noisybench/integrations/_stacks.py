@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from noisybench.config.overrides import parse_stack
 from noisybench.config.registry import get_entry, list_entries
+from noisybench.data.containers import as_array
 from noisybench.data.privileged import PrivilegedInfo
 from noisybench.errors import UserError, show
 from noisybench.mitigations._transition import TransitionCorrection
@@ -206,7 +208,7 @@ def check_transition(matrix: Any, num_classes: int | None, place: str) -> Tensor
     """Return a transition matrix as a float32 tensor.
 
     Args:
-        matrix: (C, C) array or tensor; row c has the probabilities of the observed classes of examples of class c.
+        matrix: (C, C) array, tensor or data frame; row c has the probabilities of the observed classes of examples of class c.
         num_classes: number of classes, or None if it is that of the matrix.
         place: name of the parameter, for messages.
 
@@ -217,7 +219,8 @@ def check_transition(matrix: Any, num_classes: int | None, place: str) -> Tensor
     torch.Size([2, 2])
     """
     try:
-        values = torch.as_tensor(matrix, dtype=torch.float32)
+        given = matrix if torch.is_tensor(matrix) else as_array(matrix, place).astype(np.float32)
+        values = torch.as_tensor(given, dtype=torch.float32)
     except (TypeError, ValueError, RuntimeError):
         raise UserError(f"{place}: must be a (C, C) array of numbers, but got {show(matrix)}") from None
     if values.ndim != 2 or values.shape[0] != values.shape[1] or values.shape[0] < 2:

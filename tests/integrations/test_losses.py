@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, cast
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from lightning_fabric import Fabric
@@ -154,6 +156,8 @@ def test_a_mitigation_that_is_no_loss_is_refused_with_its_reason(name: str) -> N
         (lambda: losses.ForwardCorrection(warmup_epochs=3), r"warmup_epochs: your loop decides when to call"),
         (lambda: losses.ForwardCorrection(transition=[[0.5, 0.6], [0, 1]]), r"row 0 must be probabilities that sum to 1"),
         (lambda: losses.ForwardCorrection(transition=torch.eye(2), num_classes=3), r"2 classes, but num_classes is 3"),
+        (lambda: losses.ForwardCorrection(transition=[[1, 0], [1]]), r"transition has entries of different shapes"),
+        (lambda: losses.ELR(num_examples=4, num_classes=2, ignore_index="a"), r"losses.ignore_index: must be a whole number"),
         (lambda: losses.GCE(transition=torch.eye(2)), r"transition: none of gce corrects the loss"),
         (lambda: losses.StackLoss("forward_correction(matrix=oracle)"), r"matrix=oracle is the transition matrix of"),
         (lambda: losses.GCE().set_transition(torch.eye(2)), r"gce uses no transition matrix"),
@@ -172,6 +176,14 @@ def test_settings_that_cannot_be_right_are_refused(call: Any, message: str) -> N
         call()
 
 
+def test_a_transition_matrix_may_be_the_data_frame_of_an_audit() -> None:
+    matrix = np.array([[0.9, 0.1], [0.2, 0.8]], dtype=np.float32)
+    frame = pd.DataFrame(matrix, index=["cat", "dog"], columns=["cat", "dog"])
+    logits, targets = torch.tensor([[1.0, -1.0]]), torch.tensor([1])
+    expected = losses.ForwardCorrection(transition=matrix)(logits, targets)
+    assert losses.ForwardCorrection(transition=frame)(logits, targets) == expected
+
+
 ZEROS = torch.zeros(2, 3)
 CLASSES = torch.tensor([0, 2])
 
@@ -186,7 +198,8 @@ CLASSES = torch.tensor([0, 2])
         ((ZEROS, torch.zeros(2, 2)), r"or probabilities of the shape \(2, 3\) of the logits, but are float32"),
         ((ZEROS, torch.tensor([0, 3]), CLASSES), r"targets must be in \[0, 2\], the classes of the logits, but got 3"),
         ((ZEROS, torch.tensor([0, -100]), CLASSES), r"got -100; set ignore_index=-100"),
-        ((ZEROS, torch.tensor([[0.5, 0.5, -1.0]] * 2), CLASSES), r"target probabilities must be finite and at least 0"),
+        ((ZEROS, torch.tensor([[0.5, 0.5, -1.0]] * 2), CLASSES), r"target probabilities must be finite, at least 0"),
+        ((ZEROS, torch.ones(2, 3), CLASSES), r"and sum to 1 for each label; give class indices"),
         ((ZEROS, CLASSES), r"call loss\(logits, targets, index\)"),
         ((ZEROS, CLASSES, torch.tensor([0, 5])), r"index must be in \[0, 4\], the training examples, but got 5"),
         ((ZEROS, CLASSES, torch.tensor([0])), r"index must have one whole number for each of the 2 examples"),
