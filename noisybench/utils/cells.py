@@ -68,7 +68,7 @@ def read_rows(text: str, columns: Sequence[str], what: str) -> list[dict[str, st
     try:
         rows = list(reader)
     except csv.Error as error:
-        raise UserError(f"expected a table of {what}, but line {reader.line_num} is none of CSV ({error})") from None
+        raise UserError(f"expected a table of {what}, but line {reader.line_num} is not valid CSV ({error})") from None
     for number, row in enumerate(rows, 1):
         if None in row or None in row.values():
             raise UserError(
