@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -118,7 +119,7 @@ def _advise(
     for line in lines:
         _say(console, line)
     write_text(output, recipe_text(task, choice, [*_describe_regime(regime), *lines]))
-    _say(console, f"Recipe: {output.resolve()}   (noisybench run {output})")
+    _say(console, f"Recipe: {output.resolve()}   (noisybench run {shlex.quote(str(output))})")
 
 
 def _say(console: Console, text: str) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import re
+import shlex
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -135,6 +138,7 @@ def main() -> None:
     output.prepare_streams()
     try:
         try:
+            _refuse_empty(arguments)
             app(args=arguments, prog_name="noisybench")
         finally:
             # Here, because an error of the interpreter's own flush at exit would be printed with a traceback.
@@ -163,3 +167,12 @@ def main() -> None:
             err=True,
         )
         raise SystemExit(1) from None
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Refuse arguments without text, which would stand for the working folder where a path is expected."""
+    if any(re.fullmatch(r"(--[\w-]+=)?", argument) for argument in arguments):
+        raise UserError(
+            f"an argument is empty in `{shlex.join(['noisybench', *arguments])}`, as if a variable of the shell were not set; "
+            "give it a value, or leave it out"
+        )

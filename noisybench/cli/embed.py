@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -64,7 +65,7 @@ def embed(
     console.print(
         f"{count} {encoder.reads}, {arrays['train_x'].shape[1]} features of {backbone}"
         f"{sizes[encoder.reads] if encoder.size else ''}: {output.resolve()}\n"
-        f"Use them with: noisybench run features dataset.path={output}",
+        f"Use them with: noisybench run features dataset.path={shlex.quote(str(output))}",
         markup=False,
         soft_wrap=True,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
@@ -229,7 +230,7 @@ def labels_push(
     sha256 = push_label_set(folder, destination, license=license, source=source, citation=citation, replace=replace)
     typer.echo(
         f"Label set {sha256} published at {destination}\n"
-        f"Copy it with: noisybench labels pull {destination} --sha256 {sha256[:16]}"
+        f"Copy it with: noisybench labels pull {shlex.quote(str(destination))} --sha256 {sha256[:16]}"
     )
 
 

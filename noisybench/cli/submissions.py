@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,7 +70,7 @@ def package(
         packaged = submission.write(folder, description, __version__, evidence, author.strip())
     typer.echo(
         f"{count_runs(len(packaged.manifest.runs))} written to {folder}. "
-        f"Check them with `noisybench leaderboard verify {folder}`."
+        f"Check them with `noisybench leaderboard verify {shlex.quote(str(folder))}`."
     )
 
 

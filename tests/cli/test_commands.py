@@ -113,6 +113,8 @@ def test_nothing_is_trained_when_one_run_is_impossible(folder: Path, noisybench:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["labels", "create", "digits", "-o", ""], "an argument is empty in `noisybench labels create digits -o ''`"),
+        (["leaderboard", "--output="], "an argument is empty in `noisybench leaderboard --output=`"),
         (["run", "digitz"], "unknown recipe `digitz`; did you mean `digits`?"),
         (["run", "nowhere.yaml"], "the file does not exist"),
         (["bench", "quickstrat"], "unknown suite `quickstrat`; did you mean `quickstart`?"),
