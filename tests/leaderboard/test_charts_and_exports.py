@@ -259,7 +259,7 @@ def test_an_answer_is_cited_with_everything_behind_it(browser: Browser, shipped_
     """Methods, noise models, datasets and entries of the settings of one answer, and of no other."""
     with watched(browser) as page:
         page.goto(shipped_site)
-        page.get_by_role("button", name="Cite everything behind cifar10").first.click()
+        page.get_by_role("button", name="Cite everything behind cifar10 ·").first.click()
         dialog = page.get_by_role("dialog", name="Cite")
         works = dialog.get_by_role("checkbox").evaluate_all("boxes => boxes.map(box => [box.value, box.checked])")
         text = dialog.get_by_label("Text", exact=True).input_value()
