@@ -122,7 +122,7 @@ def _tiles(data: AuditInput, result: AuditResult) -> list[tuple[str, str, str]]:
         estimate = ("Noise rate", "no estimate", "the reason is given below")
         origin = f"the first {percent(result.num_suspects / max(len(result.ranking), 1), 0)} of the ranking"
     else:
-        estimate = ("Noise rate", percent(rate), f"95\u00a0% interval {percent(least)} to {percent(most)}")
+        estimate = ("Noise rate", percent(rate), f"95\u00a0% sampling interval {percent(least)} to {percent(most)}")
         origin = "estimated noise rate times examples"
     if result.num_verified:
         origin += f", without {result.num_verified:,} verified ones"

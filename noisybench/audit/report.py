@@ -148,7 +148,8 @@ def _describe_estimate(data: AuditInput, result: AuditResult) -> str:
             advice = "Use features of a pre-trained backbone (--backbone), more epochs"
         return f"no estimate of the noise rate: {reliability.problem}. {advice} or more data"
     low, high = reliability.rate_interval
-    text = f"estimated noise rate: {result.noise_rate:.0%} ({low:.0%} to {high:.0%}; {result.num_suspects} examples)"
+    interval = f"sampling interval {low:.0%} to {high:.0%}"
+    text = f"estimated noise rate: {result.noise_rate:.0%} ({interval}; {result.num_suspects} examples)"
     counted = reliability.ambiguous_response
     if counted < COMPLETE_RESPONSE:
         text += f"; it counts {max(counted, 0):.0%} of labels that were changed where the predictions hesitate"

@@ -84,7 +84,7 @@ def _tiles(report: MaskAuditReport, num_suspects: int) -> list[tuple[str, str, s
     if reliability.noise_rate is None:
         estimate = ("Noise rate of pixels", "no estimate", "the reason is given below")
     else:
-        interval = f"95\u00a0% interval {percent(least)} to {percent(most)}"
+        interval = f"95\u00a0% sampling interval {percent(least)} to {percent(most)}"
         estimate = ("Noise rate of pixels", percent(reliability.noise_rate), interval)
     return [
         ("Masks", f"{len(data.masks):,}", f"{len(data.class_names):,} classes"),

@@ -156,7 +156,9 @@ def summary(report: MaskAuditReport) -> list[str]:
     if reliability.noise_rate is None:
         lines.append(f"no estimate of the noise rate of pixels: {reliability.problem}. Use more epochs or more data")
     else:
-        lines.append(f"estimated noise rate of pixels: {reliability.noise_rate:.1%} ({least:.1%} to {most:.1%})")
+        lines.append(
+            f"estimated noise rate of pixels: {reliability.noise_rate:.1%} (sampling interval {least:.1%} to {most:.1%})"
+        )
     suspects, with_suspects = int(scores.suspect.sum()), int(scores.suspect.any((1, 2)).sum())
     lines.append(
         f"pixels under suspicion: {suspects / scores.labeled.sum():.1%} of the labeled ones, in {with_suspects} of "
