@@ -22,6 +22,9 @@ from noisybench.audit.inputs import AuditInput
 from noisybench.audit.traces import decoders
 from noisybench.audit.traces import report as trace_report
 from noisybench.audit.traces.inputs import TraceAuditInput
+from noisybench.execution import local, ray
+from noisybench.runs import distributed
+from noisybench.utils import processes
 
 
 class WriteGuard:
@@ -127,8 +130,9 @@ def without_training() -> Iterator[None]:
     collect, train = signals.collect_signals, decoders.train_fold_decoders
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with contextlib.ExitStack() as stack:
-        for place in ("utils.processes", "execution.local"):
-            stack.enter_context(mock.patch(f"noisybench.{place}.process_context", return_value=_SameProcess()))
+        # All of them are imported here, before the first is replaced: a later import would keep the replacement.
+        for module in (local, distributed, ray, processes):
+            stack.enter_context(mock.patch.object(module, "process_context", return_value=_SameProcess()))
         stack.enter_context(mock.patch("noisybench.execution.suite_runner.run_all", return_value=()))
         stack.enter_context(mock.patch("noisybench.search.trials.TrialRunner.run"))
         stack.enter_context(mock.patch.object(audit_module, "collect_signals", collect_fast))
