@@ -48,13 +48,19 @@ def suite(name: str) -> dict[tuple[str, str, str, int], list[RunSpec]]:
     return runs
 
 
+def names_of_data(label: str) -> list[str]:
+    """Return the names that a row may have: a run has the name of the reader, a row that of the benchmark that the files hold."""
+    reader = label.partition("(")[0]
+    benchmarks = {"parquet": ("cifar10",), "features": ("cifar10-features", "newsgroups20-features")}
+    return [label, *(label.replace(reader, name, 1) for name in benchmarks.get(reader, ()))]
+
+
 def find_run(row: Measurement) -> RunSpec:
     """Return the run of the row's suite with all settings of the row."""
     [spec] = [
         each
         for each in suite(row.entry).get((row.setting.noise, row.setting.task, row.stack, row.seed), [])
-        # A row has the name of the benchmark that the files hold, where a run has that of their reader.
-        if row.setting.dataset.endswith(each.dataset_label.removeprefix("parquet"))
+        if row.setting.dataset in names_of_data(each.dataset_label)
     ]
     return spec
 
