@@ -80,6 +80,7 @@ def leaderboard(
 
     _check_choices(rule, metric, test, format)
     output = _checked_output(format, output, columns, stack)
+    _check_display(format, ci, wide)
     board = rank_runs(suite, rule, metric, test, label_set, setting, stack or ())
     board = dataclasses.replace(board, intervals=ci, columns=columns or "", wide=wide)
     if format == "terminal":
@@ -120,6 +121,14 @@ def _checked_output(format: str, output: Path | None, columns: str | None, stack
             raise UserError("--output: select the format of the file with --format csv, markdown, latex or html")
         check_format_of_name(output, format)
     return output
+
+
+def _check_display(format: str, ci: bool, wide: bool) -> None:
+    """Check the options that change how only some formats show a board."""
+    if ci and format in ("csv", "html"):
+        raise UserError(f"--ci: does not apply to --format {format}, leave this option out")
+    if wide and format != "terminal":
+        raise UserError(f"--wide: applies to the terminal, but got --format {format}; leave this option out")
 
 
 def _write_board(board: Leaderboard, format: str, output: Path | None) -> None:

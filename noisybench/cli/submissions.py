@@ -42,7 +42,6 @@ def package(
     from noisybench.utils.console import make_console
     from noisybench.utils.progress import with_progress
 
-    check_output_folder(folder)
     if not 0 < len(description.strip()) <= submission.MAX_DESCRIPTION:
         raise UserError(
             f"--description: needs 1 to {submission.MAX_DESCRIPTION} characters, but has {len(description.strip())}"
@@ -65,6 +64,8 @@ def package(
         typer.echo(
             f"{len(identities) - len(selected)} of {count_runs(len(identities))} of {suite} unfinished and left out"
         )
+    # Only now, so that a refused command leaves no empty folder.
+    check_output_folder(folder)
     with step_progress(make_console()):
         evidence = with_progress(collect_evidence(store, selected), "write runs", len(selected))
         packaged = submission.write(folder, description, __version__, evidence, author.strip())

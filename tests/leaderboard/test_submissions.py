@@ -303,6 +303,12 @@ def test_the_commands(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(made.parent)
+    for refused in (["--description", ""], ["--description", "none of it", "--label-set", "zzzz"]):
+        with pytest.raises(SystemExit) as end:
+            command(monkeypatch, "package", str(tmp_path / "mine"), *refused)
+        assert end.value.code == 2
+        assert not (tmp_path / "mine").exists(), "a refused command leaves no folder"
+    capsys.readouterr()
     with pytest.raises(SystemExit) as end:
         command(monkeypatch, "package", str(tmp_path / "mine"), "--description", "all of it")
     assert not end.value.code
