@@ -126,7 +126,7 @@ def _checked_output(format: str, output: Path | None, columns: str | None, stack
 def _check_display(format: str, ci: bool, wide: bool) -> None:
     """Check the options that change how only some formats show a board."""
     if ci and format in ("csv", "html"):
-        raise UserError(f"--ci: does not apply to --format {format}, leave this option out")
+        raise UserError(f"--ci: does not apply to --format {format}; leave this option out")
     if wide and format != "terminal":
         raise UserError(f"--wide: applies to the terminal, but got --format {format}; leave this option out")
 
