@@ -88,7 +88,8 @@ def test_a_shipped_row_is_trained_again(sample: tuple[str, str, str, int], tmp_p
 def test_every_shipped_row_is_a_run_of_a_shipped_suite() -> None:
     """So that anyone can train it again."""
     for row in builtin_measurements():
-        find_run(row)
+        run = find_run(row)
+        assert (run.stack, run.seed) == (row.stack, row.seed)
 
 
 def test_every_shipped_row_says_how_it_was_verified() -> None:
