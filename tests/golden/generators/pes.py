@@ -38,7 +38,7 @@ class Network(nn.Module):
 
     def renew_layers(self, last_num_layers: int) -> None:
         if last_num_layers:
-            # Without a bias, whose gradient before batch normalization is nothing but rounding errors of the processor.
+            # Without a bias, whose gradient before batch normalization is nothing but rounding errors of the CPU.
             linear = nn.Linear(HIDDEN, HIDDEN, bias=False)
             self.layer4 = nn.Sequential(linear, nn.BatchNorm1d(HIDDEN), nn.ReLU())
         self.linear = nn.Linear(HIDDEN, CLASSES)
