@@ -34,7 +34,7 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("do
 GENERATED = ("fidelity.md", "reproduction.md")
 
 # Names of files that a reader writes, and the command that continues studies.
-PLACEHOLDERS = ("my-recipe", "my-recipe.yaml", "resume")
+PLACEHOLDERS = ("my-recipe.yaml", "resume")
 
 
 @pytest.fixture

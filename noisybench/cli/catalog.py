@@ -24,7 +24,8 @@ def list_names(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="Kind: noise_models, mitigations, datasets, tasks, networks, metrics, recipes, suites or searches"
+            help="Kind: noise_models, mitigations, datasets, tasks, networks, backbones, "
+            "metrics, recipes, suites or searches"
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,

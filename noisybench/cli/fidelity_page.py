@@ -18,9 +18,10 @@ INTRODUCTION = """# Fidelity
 
 How true the implementations are to their references. For every component: the reference repository (with its commit) or library
 (with its version) and its license, the numbers that were compared, the largest difference, and every known deviation with its
-reason and effect. `noisybench describe NAME` shows one card, and the leaderboard page those of the components on a board. Frozen
-vectors in `tests/golden` hold the equal ones; for a component without a public reference, the card says what its tests hold
-instead. The license and the access of every dataset, and of labels that others have made, are at the end.
+reason and effect. `noisybench describe NAME` shows one card, and the leaderboard page those of the components on a board. Tests
+compare the implementations with frozen outputs of the references (`tests/golden`); for a component without a public reference,
+the card says which properties its tests check. The license and the access of every dataset, and of labels that others have
+made, are at the end.
 """
 
 DETECTORS = """## Detectors of given numbers

@@ -126,5 +126,5 @@ def _read(name: str, overrides: Sequence[str], study: str | None, storage: str |
         return load_searches(names[0] if names else None, storage)
     searches = read_searches(name, overrides)
     if study is not None and len(searches) > 1:
-        raise UserError("--study: a suite has one study per stack, named after the suite and the stack")
+        raise UserError("--study: a suite has one study per setting and stack, named after them")
     return [dataclasses.replace(definition, name=study or definition.name) for definition in searches]

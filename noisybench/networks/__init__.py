@@ -1,4 +1,4 @@
-"""Backbones: one file per network with a function `build(num_classes, channels)`; the file name is the public name.
+"""Networks: one file per network with a function `build(num_classes, channels)`; the file name is the public name.
 
 A family of networks takes an additional argument after a colon (`torchvision:resnet50`). Its file names an example in
 `EXAMPLE` (None if it needs files), and may have a function `published_weights(argument)` that downloads weights.
