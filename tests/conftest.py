@@ -14,8 +14,13 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
-# Worker processes of pytest have a width of 80 characters.
+# A job of Slurm limits the time of commands, and the other variables change their output; worker processes of pytest have a
+# width of 80 characters.
+os.environ.pop("SLURM_JOB_END_TIME", None)
 os.environ.pop("COLUMNS", None)
+os.environ.pop("FORCE_COLOR", None)
+os.environ.pop("NO_COLOR", None)
+os.environ.pop("TTY_COMPATIBLE", None)
 
 from noisybench.cli.app import main
 from noisybench.config import registry

@@ -138,7 +138,7 @@ def test_a_bench_that_ignores_its_limit_is_ended_and_exported(stub: dict[str, st
 
 
 def test_measurements_keep_the_limit_as_well(stub: dict[str, str]) -> None:
-    status, output = script("--device", "cpu", "--limit", "2s", "benchmark", "methods", **stub, BENCH="exec sleep 60")
+    status, output = script("--device", "cpu", "--limit", "5s", "benchmark", "methods", **stub, BENCH="exec sleep 60")
     assert status == 124
     assert "benchmark ended with status 124" in output
     status, output = script("--device", "cpu", "benchmark", "methods", "--cases", "lsa", **stub, BENCH="exit 1")

@@ -26,7 +26,7 @@ from tests.postgres import free_port
 ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'noisybench[ray]')")
 
 SUITE = """
-base: {recipe: digits, budget: {epochs: 15}, dataset: {name: digits, train_size: 200, test_size: 100}}
+base: {recipe: digits, budget: {epochs: 60}, dataset: {name: digits, train_size: 200, test_size: 100}}
 stacks: [cross_entropy, elr]
 seeds: [0]
 """
@@ -73,6 +73,11 @@ def check_weights(folder: Path) -> None:
         assert recorder.record({}).weights_sha256 == found[spec.identity]
 
 
+def training_workers() -> list[int]:
+    there = psutil.process_iter(["cmdline", "name"])  # read at once, for processes come and go
+    return [each.pid for each in there if "ray::_serve" in " ".join(each.info["cmdline"] or [each.info["name"] or ""])]
+
+
 def test_a_suite_gives_the_same_bits_on_ray_though_a_worker_is_killed(cluster: str, tmp_path: Path) -> None:
     process = bench(tmp_path, "--ray", cluster)
     runs = tmp_path / ".noisybench" / "runs"
@@ -80,9 +85,9 @@ def test_a_suite_gives_the_same_bits_on_ray_though_a_worker_is_killed(cluster: s
     while not list(runs.glob("*/checkpoint.ckpt")):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    there = psutil.process_iter(["cmdline", "name"])  # read at once, for processes come and go
-    workers = [each for each in there if "ray::_serve" in " ".join(each.info["cmdline"] or [each.info["name"] or ""])]
-    os.kill(workers[0].pid, signal.SIGKILL)
+    while not (workers := training_workers()):  # between two runs, a worker has another title
+        assert time.monotonic() < deadline
+    os.kill(workers[0], signal.SIGKILL)
     output = process.communicate(timeout=300)[0]
     assert process.returncode == 1, output
     assert "its Ray worker died" in output

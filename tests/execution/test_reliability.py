@@ -26,7 +26,7 @@ from tests.tracking_server import Server, serving
 
 WRITERS, RUNS = (4, 200) if os.environ.get("NOISYBENCH_SLOW") else (2, 6)
 SUITE = """
-base: {recipe: digits, budget: {epochs: 2}, execution: {system_metrics: false}}
+base: {recipe: digits, budget: {epochs: 2}, execution: {system_metrics: false, num_threads: 1}}
 datasets: [{name: digits, train_size: 200, test_size: 100}]
 stacks: [cross_entropy]
 """

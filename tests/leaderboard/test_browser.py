@@ -258,7 +258,7 @@ def test_a_visitor_sees_that_the_board_is_being_computed(browser: Browser, store
             expect(page.get_by_role("status")).to_be_visible()
             expect(page.locator("tr.row")).to_have_count(0)
             computed.set()
-            page.locator("tr.row").first.wait_for(timeout=10_000)
+            page.locator("tr.row").first.wait_for()
             expect(page.locator("#view-boards select.rule"), "what the address says is kept").to_have_value("last10")
     finally:
         computed.set()
