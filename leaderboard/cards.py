@@ -19,6 +19,7 @@ from noisybench.config.presets import Presets, format_settings
 from noisybench.config.registry import list_entries
 from noisybench.config.yaml_files import builtin_configs, load_config
 from noisybench.evaluation.catalog import METRICS
+from noisybench.leaderboard.display_names import is_tuned
 from noisybench.leaderboard.payload import SettingPayload
 
 MIN_SHARED_LENGTH = 8
@@ -115,7 +116,7 @@ def measured_facts(name: str, payloads: Sequence[SettingPayload]) -> dict[str, A
         if not stacks:
             continue
         settings += 1
-        tuned += [[stack, position] for stack in stacks if re.search(r"\(tuned.*, \d+ trials\)$", stack)]
+        tuned += [[stack, position] for stack in stacks if is_tuned(stack)]
         for stack, ratio in payload.standings.cost.items():
             if stack in stacks:
                 (alone if stack_members(stack) == (name,) else stacked).append(ratio)

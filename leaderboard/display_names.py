@@ -12,6 +12,8 @@ SELF_EXPLANATORY = frozenset({"labels", "match", "mode", "preset", "source", "st
 """Parameters whose values are words that need no name beside them."""
 MAX_LISTED = 3
 """Most values of a list that a short name shows."""
+_SEARCH = r" \(tuned[\w ]*, \d+ trials\)"
+"""What follows the name of a stack whose parameters a search has selected."""
 
 
 @functools.lru_cache(maxsize=4096)
@@ -68,6 +70,26 @@ def stack_names(stacks: Iterable[str]) -> dict[str, str]:
     """
     whole = list(dict.fromkeys(stacks))
     return _distinct(whole, _without_common(whole))
+
+
+def is_tuned(stack: str) -> bool:
+    """Return True for a stack whose parameters a search has selected.
+
+    Example:
+        >>> is_tuned("elr(beta=0.9) (tuned, 5 trials)"), is_tuned("elr(beta=0.9)")
+        (True, False)
+    """
+    return untuned_name(stack) != stack
+
+
+def untuned_name(stack: str) -> str:
+    """Return the name of a stack without the search that has selected its parameters, if any.
+
+    Example:
+        >>> untuned_name("elr(beta=0.9) (tuned, 5 trials)")
+        'elr(beta=0.9)'
+    """
+    return re.sub(rf"{_SEARCH}$", "", stack)
 
 
 def _distinct(whole: Sequence[str], shown: Sequence[str]) -> dict[str, str]:
@@ -140,7 +162,7 @@ class _Component(NamedTuple):
 
 def _parsed(text: str) -> _Component | None:
     """Return the parts of a component; None for other text."""
-    match = re.fullmatch(r"([\w:.-]+)(?:\((.*?)\))?( \(tuned[\w ]*, \d+ trials\))?", text, re.DOTALL)
+    match = re.fullmatch(rf"([\w:.-]+)(?:\((.*?)\))?({_SEARCH})?", text, re.DOTALL)
     if match is None:
         return None
     parameters = _split(match[2], ",") if match[2] else []

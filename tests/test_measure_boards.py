@@ -64,6 +64,19 @@ def test_a_board_is_trained_verified_and_summarized(tool: ModuleType, options: l
     assert (entry.claim, entry.status) == ("A tiny suite.", "re-run")
 
 
+def test_a_board_of_a_search_has_the_selected_configurations(
+    tool: ModuleType, options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = {"suite": "tiny.yaml", "search": ["tuned.yaml", "trials=4"], "claim": "A search."}
+    Path("boards.yaml").write_text(yaml.safe_dump({"tuned": board}))
+    commands: list[tuple[str, ...]] = []
+    monkeypatch.setattr(tool, "noisybench", lambda work, *arguments: commands.append(tuple(map(str, arguments))))
+    tool.main(["tuned", *options])
+    searched, packaged, *_ = commands
+    assert searched == ("search", "tuned.yaml", "trials=4", "--jobs", "1")
+    assert packaged[3:7] == ("--search", "tuned.yaml", "--description", "A search.")
+
+
 def test_boards_that_cannot_be_measured_are_refused(
     tool: ModuleType, options: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:

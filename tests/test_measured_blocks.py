@@ -171,6 +171,30 @@ def test_a_board_that_is_not_measured_yet_says_so(tool: ModuleType, tmp_path: Pa
         assert "Not measured yet." in file.read_text()
 
 
+def test_tuned_stacks_stand_beside_their_defaults(
+    tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [each for each in frozen_measurements() if each.entry == "quickstart"]
+    name, gains = "elr(beta=0.81234, reg_weight=4.0) (tuned, 5 trials)", (0.01, 0.02, 0.03)
+    tuned = [
+        dataclasses.replace(each, entry="mine", stack=name, last=each.last + gains[each.seed])
+        for each in runs
+        if each.stack == "elr" and each.setting.noise.startswith("pair_flip") and each.last is not None
+    ]
+    show([*runs, *tuned], monkeypatch)
+    monkeypatch.setattr(importlib.import_module("blocks.tuned"), "boards", lambda: {"mine": {"suite": "quickstart"}})
+    file = tmp_path / "page.md"
+    file.write_text("<!-- measured: tuned mine -->\n<!-- end -->\n")
+    tool.main([str(file)])
+    low, high = (2 + sign * scipy.stats.t.ppf(0.975, 2) / np.sqrt(3) for sign in (-1, 1))
+    row = f"| elr | 86.7 | 88.7 | +2.0 [{low:+.1f}, {high:+.1f}] | beta 0.812, reg_weight 4 |"
+    assert row in file.read_text()
+    assert "mean over 3 seeds that no trial used" in file.read_text()
+    show([*runs, *(dataclasses.replace(each, stack=f"mixup+{name}") for each in tuned)], monkeypatch)
+    with pytest.raises(SystemExit, match="no single stack was tuned to mixup"):
+        tool.main([str(file)])
+
+
 def test_diagnostics_have_tables_of_their_own(
     tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,12 +2,12 @@
 
 usage: python tools/measure_boards.py --work DIR --key private.pem [--jobs N] [--time-limit TIME] [--rerun N] [ENTRY ...]
 
-For each entry of tools/boards.yaml, or those that are named: `run --export` of the models that its suite reads; `bench` in the
-folder DIR, which holds the store and the data that some suites need; `leaderboard package` of its finished runs into
-DIR/submissions; `leaderboard verify --rerun N --mark-verified`; and `leaderboard summarize` into leaderboard/measured and
-leaderboard/entries.csv. In the end, tools/measured_blocks.py writes README.md, docs and headers anew. The same command resumes
-after an interruption, a failure or the time limit (exit status 75), and trains no finished run again. Nothing else should run
-meanwhile, because tables show the time of runs.
+For each entry of tools/boards.yaml, or those that are named: `run --export` of the models that its suite reads; `bench`, or
+`search`, in the folder DIR, which holds the store and the data that some suites need; `leaderboard package` of its finished
+runs into DIR/submissions; `leaderboard verify --rerun N --mark-verified`; and `leaderboard summarize` into
+leaderboard/measured and leaderboard/entries.csv. In the end, tools/measured_blocks.py writes README.md, docs and headers
+anew. The same command resumes after an interruption, a failure or the time limit (exit status 75), and trains no finished
+run again. Nothing else should run meanwhile, because tables show the time of runs.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Board:
         needs: files that the working folder must have.
         places: locations of the data for the verification.
         exports: folders of the pre-trained models that the networks of the suite read, with the recipes that train them.
+        search: search of the suite and its overrides, whose selected configurations are the runs; without it, those of the suite.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Board:
     needs: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
     exports: Mapping[str, str] = field(default_factory=dict)
+    search: tuple[str, ...] = ()
 
 
 def read_boards(file: Path, names: Sequence[str]) -> list[Board]:
@@ -66,6 +68,7 @@ def read_boards(file: Path, names: Sequence[str]) -> list[Board]:
             tuple(each.get("needs", ())),
             tuple(each.get("places", ())),
             each.get("exports", {}),
+            tuple(each.get("search", ())),
         )
         for name, each in content.items()
         if not names or name in names
@@ -85,14 +88,16 @@ def measure(board: Board, options: argparse.Namespace, public_key: Path, deadlin
         # Weights that are trained again may differ by rounding, and all runs of the suite would be others.
         if not (work / folder / WEIGHTS).is_file():
             noisybench(work, "run", recipe, "--export", folder, *time_limit(deadline))
-    noisybench(work, "bench", board.suite, "--jobs", str(options.jobs), *time_limit(deadline))
+    command, runs = ("search", board.search) if board.search else ("bench", (board.suite,))
+    noisybench(work, command, *runs, "--jobs", str(options.jobs), *time_limit(deadline))
     submission = work / "submissions" / board.name
     # A submission of other runs, such as those before a change of the code, would be packaged beside these.
     shutil.rmtree(submission, ignore_errors=True)
     author = ["--author", options.author] if options.author else []
     noisybench(
-        work, "leaderboard", "package", submission, "--suite", board.suite, "--description", board.claim, *author
-    )
+        work, "leaderboard", "package", submission, f"--{'search' if board.search else 'suite'}", runs[0],
+        "--description", board.claim, *author,
+    )  # fmt: skip
     signed = ["--rerun", str(options.rerun), "--mark-verified", "--key", options.key]
     networks = [argument for folder in board.exports for argument in ("--allow-network", f"huggingface:{folder}")]
     noisybench(work, "leaderboard", "verify", submission, *board.places, *networks, *signed)

@@ -2,13 +2,14 @@
 
 usage: python tools/measured_blocks.py [--check] [FILE ...]
 
-In Markdown, a block is everything between `<!-- measured: KIND ENTRY -->` and `<!-- end -->`. Kinds: `table` (mean score of
-each stack in each setting), `gains` (the same as differences from cross-entropy, which also draws docs/ENTRY.png), `verdict`
-(sentences), `origin` (runs, version, device, duration), `summary` (how far single stacks are below the best ones), `stress`
-(stress cards), `advice` (regret of `noisybench advise --evaluate`), `claims` (those of tools/claims.yaml), and one table for
-each other number of a run in `NUMBERS`. A block `<!-- measured: methods TASK -->` has all mitigations of a task, from the
-registry and all entries. In the header of a suite, a line `measured: KIND ENTRY` begins such a block, which ends at the next
-one or at the next field. The blocks of an entry that does not ship yet, but is listed in tools/boards.yaml, say so. `--check`
+In Markdown, a block is everything between `<!-- measured: KIND ENTRY -->` and `<!-- end -->`. Kinds: `table` (mean
+score of each stack in each setting), `gains` (the same as differences from cross-entropy, which also draws
+docs/ENTRY.png), `verdict` (sentences), `origin` (runs, version, device, duration), `summary` (how far single stacks are
+below the best ones), `stress` (stress cards), `advice` (regret of `noisybench advise --evaluate`), `claims` (those of
+tools/claims.yaml), `tuned` (stacks that a search has tuned, beside their defaults), and one table for each other number
+of a run in `NUMBERS`. A block `<!-- measured: methods TASK -->` has all mitigations of a task, from the registry and
+all entries. In the header of a suite, a line `measured: KIND ENTRY` begins such a block, which ends at the next one or
+at the next field. The blocks of an entry that does not ship yet, but is listed in tools/boards.yaml, say so. `--check`
 writes nothing and fails if a file would change.
 """
 
@@ -26,6 +27,7 @@ from blocks.entry import Block, Entry, is_measured
 from blocks.methods import methods
 from blocks.tables import NUMBERS, advice, gains, numbers, origin, stress, summary, table, verdict
 from blocks.text import header, markdown
+from blocks.tuned import tuned
 
 from noisybench.leaderboard.verdict import BASELINE
 
@@ -42,7 +44,7 @@ HEADER_BLOCK = re.compile(
 
 KINDS: Mapping[str, Callable[[Entry], Block]] = {
     "table": table, "gains": gains, "verdict": verdict, "summary": summary, "stress": stress, "claims": claims,
-    "origin": origin, "advice": advice,
+    "origin": origin, "advice": advice, "tuned": tuned,
     **{kind: functools.partial(numbers, number=number) for kind, number in NUMBERS.items()},
 }  # fmt: skip
 

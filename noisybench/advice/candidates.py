@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from noisybench.advice.regime import Regime, distance
 from noisybench.config.overrides import parse_stack
 from noisybench.errors import UserError
+from noisybench.leaderboard.display_names import is_tuned
 from noisybench.leaderboard.table import Setting, StackRow
 from noisybench.leaderboard.verdict import BASELINE
 
@@ -51,8 +52,13 @@ def usable_settings(settings: Iterable[Setting]) -> list[Setting]:
 
 
 def open_rows(setting: Setting) -> list[StackRow]:
-    """Return the rows that have a final score and use no privileged information."""
-    return [row for row in setting.rows if not row.privileged and row.scores["last"] is not None]
+    """Return the rows that have a final score and use no privileged information, without stacks that a search has tuned.
+
+    Parameters that were selected for the labels of one setting say little about others, and advice trains no search.
+    """
+    return [
+        row for row in setting.rows if not row.privileged and row.scores["last"] is not None and not is_tuned(row.stack)
+    ]
 
 
 def baseline_row(setting: Setting) -> StackRow | None:
@@ -115,7 +121,7 @@ def method_names(stack: str) -> tuple[str, ...]:
     """
     try:
         return tuple(each if isinstance(each, str) else str(each["name"]) for each in parse_stack(stack))
-    except UserError:  # tuned by a search, which its label says in words
+    except UserError:  # lists inside a parameter
         return (stack,)
 
 

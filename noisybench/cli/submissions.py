@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from noisybench.errors import UserError
+from noisybench.errors import UserError, nearest, show
 from noisybench.utils.outputs import write_text
 from noisybench.utils.places import check_output_folder, read_text, shown
 from noisybench.utils.text import count_runs, counted
@@ -20,8 +20,11 @@ KEYS_HELP = (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from noisybench.leaderboard.entries import EntryInfo
     from noisybench.leaderboard.verification import VerificationResult
+    from noisybench.records.schema import RunRecord
     from noisybench.tracking.store import Store
 
 
@@ -30,6 +33,7 @@ def package(
     description: Annotated[str, typer.Option(help="Claim of the runs, and how they were trained")],
     author: Annotated[str, typer.Option(help="Name or address of the authors, to show on the leaderboard")] = "",
     suite: Annotated[str | None, typer.Option(help="Filter by suite")] = None,
+    search: Annotated[str | None, typer.Option(help="Filter by search: the configurations that it selected")] = None,
     label_set: Annotated[str | None, typer.Option(help="Filter by label-set hash prefix")] = None,
 ) -> None:
     """Package finished runs as a submission: records, and predictions from which every score follows."""
@@ -50,8 +54,9 @@ def package(
         raise UserError(f"--author: has at most {submission.MAX_AUTHOR} characters, but has {len(author)}")
     store = Store()
     identities = _suite_identities(suite, store)
+    records = store.runs.records()
+    readable = {record.run_id for record in (records if search is None else _selected_by(search, records))}
     # The latest run comes first in the list; in reverse order it replaces earlier runs of its identity.
-    readable = {record.run_id for record in store.runs.records()}
     runs = {run.tags["identity"]: run for run in reversed(store.runs.list_runs("FINISHED")) if run.run_id in readable}
     selected = [
         run
@@ -73,6 +78,25 @@ def package(
         f"{count_runs(len(packaged.manifest.runs))} written to {folder}. "
         f"Check them with `noisybench leaderboard verify {shlex.quote(str(folder))}`."
     )
+
+
+def _selected_by(search: str, records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Return the runs of configurations that a search has selected; a search of a suite has several studies, named after it.
+
+    Raises:
+        UserError: there are none.
+    """
+    search = Path(search).stem if search.endswith((".yaml", ".yml")) else search
+    studies = {
+        record.run_id: record.spec["provenance"]["search"] for record in records if record.spec.get("provenance")
+    }
+    chosen = [each for each in records if f"{studies.get(each.run_id, '')} ".startswith(f"{search} ")]
+    if not chosen:
+        known = nearest(search, set(studies.values())) if studies else "the store has no run of any search"
+        raise UserError(
+            f"--search: no finished run has a configuration selected by the search {show(search, quotes=False)}; {known}"
+        )
+    return chosen
 
 
 def _suite_identities(suite: str | None, store: Store) -> set[str] | None:

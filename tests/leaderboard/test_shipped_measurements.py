@@ -8,11 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from noisybench.config.overrides import parse_stack
+from noisybench.config.scalars import plain_value
 from noisybench.config.spec import RunSpec
 from noisybench.config.suite import read_suite
+from noisybench.leaderboard.display_names import is_tuned, untuned_name
 from noisybench.leaderboard.measurement_tables import builtin_measurements, from_csv, to_csv
 from noisybench.leaderboard.measurements import Measurement, measure
 from noisybench.leaderboard.verification import TOLERANCE, retrain
+from noisybench.search.config import read_searches
+from noisybench.search.definition import Search
 
 WEB = "web(out_of_distribution=0.4, in_distribution=0"
 SAMPLE = (
@@ -55,13 +60,33 @@ def names_of_data(label: str) -> list[str]:
     return [label, *(label.replace(reader, name, 1) for name in benchmarks.get(reader, ()))]
 
 
+@functools.cache
+def searches(name: str) -> list[Search]:
+    return read_searches(name)
+
+
 def find_run(row: Measurement) -> RunSpec:
-    """Return the run of the row's suite with all settings of the row."""
+    """Return the run of the row's suite or search with all settings of the row."""
+    if is_tuned(row.stack):
+        return find_tuned(row)
     [spec] = [
         each
         for each in suite(row.entry).get((row.setting.noise, row.setting.task, row.stack, row.seed), [])
         if row.setting.dataset in names_of_data(each.dataset_label)
     ]
+    return spec
+
+
+def find_tuned(row: Measurement) -> RunSpec:
+    """Return the run of the configuration that a search selected, whose values the name of its stack has."""
+    members = [each for each in parse_stack(untuned_name(row.stack)) if not isinstance(each, str)]
+    values = {f"{each['name']}.{key}": plain_value(value) for each in members for key, value in each.items()}
+    specs = [
+        search.final_spec({name: values.get(name, default) for name, default in search.defaults.items()}, row.seed)
+        for search in searches(row.entry)
+        if search.spec({}, row.seed).noise.display_name(hide=("path",)) == row.setting.noise
+    ]
+    [spec] = [each for each in specs if each.stack == row.stack]
     return spec
 
 

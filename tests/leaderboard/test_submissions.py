@@ -16,6 +16,7 @@ import torch
 
 from noisybench.cli.app import main
 from noisybench.config.budget import Budget
+from noisybench.config.resolve import resolve
 from noisybench.config.spec import RunSpec, run_identity
 from noisybench.errors import UserError
 from noisybench.evaluation.classification import score_selection
@@ -23,10 +24,13 @@ from noisybench.evaluation.detectors import score_detector
 from noisybench.leaderboard import claims, submission, verification
 from noisybench.leaderboard.evidence_kinds import EVIDENCE_KINDS
 from noisybench.records.schema import EpochRow, RunRecord
+from noisybench.runs import runner
 from noisybench.tasks.transfer import Transfer
+from noisybench.tracking.store import Store
 from noisybench.training.auxiliary import AuxiliaryCost
 from noisybench.training.stack import Stack
 from noisybench.training.training_set import TrainingSet
+from tests.leaderboard import entries
 from tests.leaderboard.changes import (
     better_guesses,
     changed_evidence,
@@ -328,6 +332,33 @@ def test_the_commands(
     with pytest.raises(SystemExit) as end:
         command(monkeypatch, "package", str(tmp_path / "mine"), "--description", "again")
     assert "is not empty" in capsys.readouterr().err
+
+
+def test_configurations_that_a_search_selected_are_packaged_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_entry(tmp_path, ["elr"])
+    monkeypatch.chdir(tmp_path)
+
+    def package(folder: str, search: str) -> object:
+        with pytest.raises(SystemExit) as end:
+            command(monkeypatch, "package", folder, "--search", search, "--description", "tuned")
+        return end.value.code or 0
+
+    assert package("mine", "digits-elr") == 2
+    assert "selected by the search `digits-elr`; the store has no run of any search" in capsys.readouterr().err
+    for name, beta in (("digits-elr elr", 0.8), ("digits-elr-long elr", 0.9)):
+        searched = {"mitigations": {"name": "elr", "beta": beta}, "provenance": {"search": name, "trials": 5}}
+        runner.execute(resolve({**entries.CLASSES, **searched}), Store(), lambda kind, data: None, lambda: False)
+    assert package("mine", "digits-erl") == 2
+    assert "did you mean `digits-elr elr`" in capsys.readouterr().err
+    for folder, search in (("suite", "searches/digits-elr.yaml"), ("study", "digits-elr elr")):
+        assert package(folder, search) == 0
+        (record,) = [json.loads(file.read_text()) for file in Path(folder).glob("runs/*.json")]
+        assert record["stack"] == "elr(beta=0.8) (tuned, 5 trials)"
+        with pytest.raises(SystemExit):
+            command(monkeypatch, "verify", folder)
+        assert "re-scored: 1 run" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -106,4 +107,10 @@ class Entry:
 
 def is_measured(entry: str) -> bool:
     """Return False for an entry of tools/boards.yaml that does not ship yet."""
-    return entry in entry_names() or entry not in yaml.safe_load(BOARDS.read_text(encoding="utf-8"))
+    return entry in entry_names() or entry not in boards()
+
+
+def boards() -> dict[str, dict[str, Any]]:
+    """Return the entries of tools/boards.yaml."""
+    content: dict[str, dict[str, Any]] = yaml.safe_load(BOARDS.read_text(encoding="utf-8"))
+    return content

@@ -1,0 +1,88 @@
+"""Block about stacks with parameters that a search has selected, beside their defaults."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from typing import Any
+
+from blocks.entry import RULE, Block, Entry, boards
+from noisybench.config.overrides import parse_stack
+from noisybench.config.scalars import plain_value
+from noisybench.leaderboard.display_names import short_name, untuned_name
+from noisybench.leaderboard.statistics import Summary, summarize
+from noisybench.leaderboard.table import StackRow
+
+Parameters = dict[str, Any]
+
+
+def tuned(entry: Entry) -> Block:
+    """Return the scores of tuned stacks beside those of their defaults, which the entry of the suite has: a table per setting."""
+    board = boards()[entry.name]
+    rows = {each.description.label_set: each.rows for each in Entry(board["suite"]).settings}
+    block: Block = []
+    for title, setting in zip(entry.titles, entry.settings, strict=True):
+        pairs = [(row, _default(row, rows[setting.description.label_set])) for row in setting.rows]
+        cells, changes = [["stack", "defaults", "tuned", "difference", "selected"]], []
+        for row, default in pairs:
+            change = _difference(row, default)
+            changes.append(change.mean)
+            cells.append(
+                [short_name(default.stack), _score(default), _score(row), _interval(change), _selected(row, default)]
+            )
+        text = (
+            f"{title}: score after the last epoch in %, mean over {len(pairs[0][0].measurements)} seeds that no trial used, "
+            f"and the paired difference in points with its 95 % interval. Tuning changes these {len(pairs)} stacks by "
+            f"{statistics.fmean(changes):+.1f} points on average ({min(changes):+.1f} to {max(changes):+.1f})."
+        )
+        block.append((text, cells))
+    return block
+
+
+def _default(row: StackRow, rows: tuple[StackRow, ...]) -> StackRow:
+    """Return the row of the stack that was tuned: the same mitigations, with the parameters that a search does not change."""
+    names, parameters = _parsed(row.stack)
+    alike = [(each, _parsed(each.stack)) for each in rows]
+    alike = [(each, found) for each, found in alike if found[0] == names]
+    same_values = [each for each, found in alike if found[1].items() <= parameters.items()]
+    match [each for each, _ in alike] if len(alike) == 1 else same_values:
+        case [default]:
+            return default
+    sys.exit(f"error: no single stack was tuned to {row.stack}")
+
+
+def _parsed(stack: str) -> tuple[tuple[str, ...], Parameters]:
+    """Return the mitigations of a stack, and their parameters by name."""
+    members = [{"name": each} if isinstance(each, str) else each for each in parse_stack(untuned_name(stack))]
+    names = tuple(str(each["name"]) for each in members)
+    return names, {key: plain_value(value) for each in members for key, value in each.items() if key != "name"}
+
+
+def _difference(row: StackRow, default: StackRow) -> Summary:
+    """Return the difference from the defaults over the seeds that both have, in points."""
+    scores = {each.seed: each.score(RULE) for each in default.measurements}
+    pairs = [(each.score(RULE), scores.get(each.seed)) for each in row.measurements]
+    change = summarize([100 * (score - base) for score, base in pairs if score is not None and base is not None])
+    assert change is not None
+    return change
+
+
+def _score(row: StackRow) -> str:
+    summary = row.scores[RULE]
+    return "–" if summary is None else f"{100 * summary.mean:.1f}"
+
+
+def _interval(change: Summary) -> str:
+    ends = "" if change.low is None else f" [{change.low:+.1f}, {change.high:+.1f}]"
+    return f"{change.mean:+.1f}{ends}"
+
+
+def _selected(row: StackRow, default: StackRow) -> str:
+    """Return the parameters that the search has changed, with three digits."""
+    (_, values), (_, before) = _parsed(row.stack), _parsed(default.stack)
+    changed = [f"{key} {_digits(value)}" for key, value in values.items() if before.get(key) != value]
+    return ", ".join([*changed, *(f"default {key}" for key in before if key not in values)])
+
+
+def _digits(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
