@@ -36,6 +36,9 @@ PRUNERS = {
 }
 """Optuna class of each pruner."""
 
+JOINT_SAMPLERS = ("gp", "cmaes", "qmc")
+"""Samplers that propose all parameters at once, and only those that all trials have."""
+
 OBJECTIVE_LABELS: dict[str, Literal["noisy", "clean"]] = {"noisy_val": "noisy", "clean_val": "clean"}
 """Validation labels that each objective reads. The test split is deliberately missing."""
 
@@ -136,6 +139,11 @@ class Search:
         parameters = {member.name: member.parameters for member in self.spec({}, 0).mitigations}
         return {name: parameters[name.split(".")[0]][name.split(".")[1]] for name in self.space}
 
+    @property
+    def unsampled_defaults(self) -> dict[str, Any]:
+        """Defaults that no trial can sample, such as None where a number follows from other parameters."""
+        return {name: value for name, value in self.defaults.items() if not self.space[name].has_type_of(value)}
+
     def fingerprint(self) -> dict[str, Any]:
         """Return the parts of the definition that must not change between the processes of one study."""
         return {
@@ -201,10 +209,17 @@ def make_search(name: str, base: dict[str, Any], space: dict[str, Any], settings
     if shared := sorted({*checked.seeds} & {*checked.evaluation_seeds}):
         problems.append(f"evaluation_seeds: {shared} are also seeds of the trials; use other seeds")
     refuse(problems)
-    return Search(
+    search = Search(
         name, base, _complete_space(resolve(base), space), checked.trials, tuple(checked.seeds),
         tuple(checked.evaluation_seeds), checked.sampler, pruner, objective, checked.heartbeat_interval,
     )  # fmt: skip
+    if search.sampler in JOINT_SAMPLERS:
+        refuse(
+            f"sampler={search.sampler} needs a default in the space for every parameter, but {parameter} has {show(value)}, "
+            "which the first trial uses; give the stack a value, or choose sampler=tpe"
+            for parameter, value in search.unsampled_defaults.items()
+        )
+    return search
 
 
 def declared_parameters(spec: RunSpec) -> dict[str, tuple[Any, Any]]:

@@ -32,6 +32,7 @@ def plot_study(study: optuna.Study, folder: Path) -> None:
         with warnings.catch_warnings():
             # With few trials the parameters cannot be distinguished, which the figure shows without a warning.
             warnings.filterwarnings("ignore", message="Target and region quantiles")
+            warnings.filterwarnings("ignore", message="Some regimes for parameter")
             warnings.filterwarnings("ignore", message=".*computes the importances of params to achieve low")
             axes: Any = getattr(optuna.visualization.matplotlib, function)(study, **arguments)
         figure = (axes.flat[0] if hasattr(axes, "flat") else axes).figure

@@ -47,6 +47,15 @@ class ParameterRange:
             return trial.suggest_int(name, int(self.low), int(self.high), log=self.log)
         return trial.suggest_float(name, self.low, self.high, log=self.log)
 
+    def has_type_of(self, value: Any) -> bool:
+        """Return True for a value that a trial can have: one of the choices, or a number, also outside of the range.
+
+        Example:
+            >>> ParameterRange(0.5, 0.99).has_type_of(0.4), ParameterRange(0.5, 0.99).has_type_of(None)
+            (True, False)
+        """
+        return value in self.choices if self.choices else isinstance(value, int | float)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the range as JSON-like data, as a search file writes it."""
         if self.choices:

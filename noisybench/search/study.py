@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from noisybench.config.spec import STUDIES
 from noisybench.errors import UserError, nearest
+from noisybench.search.configurations import UNSAMPLED, enqueue, trial_values
 from noisybench.search.definition import PRUNERS, SAMPLERS, Search
 from noisybench.search.storage import create_study_database, quiet_optuna
 from noisybench.tracking.probe import hide_password
@@ -198,7 +199,7 @@ def _check_same_definition(search: Search, study: optuna.Study) -> None:
         study.set_user_attr("code", search.spec({}, 0).code)
         study.set_user_attr("search", fingerprint)
         # The defaults are the first trial, so that every configuration is compared with them.
-        study.enqueue_trial(search.defaults, user_attrs={"defaults": True})
+        enqueue(study, search.defaults, {"defaults": True, UNSAMPLED: search.unsampled_defaults})
         return
     stored = json.loads(json.dumps(stored))
     if stored == fingerprint:
@@ -305,5 +306,5 @@ def study_result(study: optuna.Study) -> StudyResult:
         best = [max(complete, key=lambda trial: trial.value or 0.0)]
     defaults = next((tuple(trial.values) for trial in complete if trial.user_attrs.get("defaults")), None)
     return StudyResult(
-        [dict(trial.params) for trial in best], [tuple(trial.values) for trial in best], defaults, counts
+        [trial_values(trial) for trial in best], [tuple(trial.values) for trial in best], defaults, counts
     )

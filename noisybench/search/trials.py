@@ -21,6 +21,7 @@ from noisybench.execution.local import LocalExecutor
 from noisybench.execution.preflight import preflight
 from noisybench.execution.scheduler import Scheduler
 from noisybench.execution.time_limit import TimeLimit
+from noisybench.search.configurations import enqueue, sample, trial_values
 from noisybench.search.definition import COST, Search
 from noisybench.search.progress import TrialProgress
 from noisybench.search.study import INTERRUPTED, MAX_RETRIES, finished_trials, trial_states
@@ -172,7 +173,7 @@ class TrialRunner:
             trial = self._study.ask()
             # A process that died before the first heartbeat would never be noticed.
             self._heartbeat(trial)
-            values = {name: parameter.suggest(trial, name) for name, parameter in self._search.space.items()}
+            values = sample(trial, self._search.space)
             # Without failed trials: a re-queued configuration would be a duplicate of its own first attempt.
             known = self._study.get_trials(deepcopy=False, states=(states.RUNNING, states.COMPLETE, states.PRUNED))
             # Two processes may ask for the last trial at once; the one with the lower number keeps it.
@@ -180,7 +181,7 @@ class TrialRunner:
             if len(finished_trials(self._study)) + len(earlier) >= self._search.trials:
                 self._fail(trial, INTERRUPTED)
                 return None
-            if not any(other.params == values and other.number != trial.number for other in known):
+            if not any(trial_values(other) == values and other.number != trial.number for other in known):
                 return self._start_seed(_Trial(trial, values), 0)
             # With this reason, the duplicate does not count as one of the trials.
             self._fail(trial, INTERRUPTED)
@@ -308,7 +309,7 @@ class TrialRunner:
         self._fail(trial.trial, INTERRUPTED)
         # Retries and the mark of the defaults belong to the configuration, the reason to the failed attempt.
         kept = {key: value for key, value in trial.trial.user_attrs.items() if key != "reason"}
-        self._study.enqueue_trial(trial.values, user_attrs={**kept, **(attributes or {})})
+        enqueue(self._study, trial.values, {**kept, **(attributes or {})})
 
     def _requeue_all(self) -> None:
         """Enqueue the trials in progress again, for the next process."""

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import optuna
 import pytest
 
+from noisybench.config.registry import list_entries
 from noisybench.errors import UserError
 from noisybench.runs.preparation import prepare_run
 from noisybench.search.config import read_searches
+from noisybench.search.configurations import UNSAMPLED, enqueue, sample, trial_values
+from noisybench.search.definition import make_search
+from tests.helpers import toy_spec
 
 
 @pytest.mark.parametrize(
@@ -93,3 +98,16 @@ def test_a_search_is_validated_with_its_data_and_objective(arguments: list[str],
     (search,) = read_searches("digits-elr", arguments)
     with pytest.raises(UserError, match=message):
         prepare_run(search.first_spec())
+
+
+@pytest.mark.parametrize("name", list_entries("mitigations"))
+def test_the_defaults_of_every_mitigation_are_a_trial(name: str) -> None:
+    search = make_search(name, toy_spec(name).as_dict(), {}, {})
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    enqueue(study, search.defaults, {UNSAMPLED: search.unsampled_defaults})
+    first = study.ask()
+    assert sample(first, search.space) == search.defaults
+    values = sample(study.ask(), search.space)
+    assert all(search.space[parameter].has_type_of(value) for parameter, value in values.items())
+    study.tell(first, 1.0)
+    assert trial_values(study.best_trial) == search.defaults

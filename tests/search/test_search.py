@@ -28,9 +28,16 @@ from noisybench.execution.scheduler import Scheduler
 from noisybench.execution.time_limit import RunDeadline, TimeLimit
 from noisybench.runs.preparation import prepare_run
 from noisybench.search.config import read_searches
+from noisybench.search.configurations import trial_values
 from noisybench.search.definition import Search
 from noisybench.search.figures import plot_study
-from noisybench.search.study import DIRECTIONS, finished_trials, load_searches, open_study
+from noisybench.search.study import (
+    DIRECTIONS,
+    finished_trials,
+    load_searches,
+    open_study,
+    study_result,
+)
 from noisybench.tracking.store import Store
 from noisybench.utils.interrupts import OUT_OF_TIME_STATUS
 from tests import postgres
@@ -211,6 +218,32 @@ def test_a_search_retrains_the_best_configuration_and_the_defaults_with_fresh_se
     folder = store.connection.database.parent / "mlartifacts"
     names = {path.name for path in folder.glob(f"**/{study.user_attrs['mlflow_run']}/artifacts/*")}
     assert {"history.png", "importances.png", "parallel.png", "timeline.png"} <= names
+
+
+def test_defaults_that_no_range_has_are_tried_first_and_may_win(noisybench: Command) -> None:
+    """A number that follows from other parameters is None by default, and choices need not have the default."""
+    arguments = ["mitigations=bootstrapping", "space.bootstrapping.label_weight=[0.5,0.6]"]
+    arguments += ["space.bootstrapping.mode={choices: [soft]}", "trials=3", "evaluation_seeds=[0]", "pruner=none"]
+    status, output = noisybench("search", "digits", *arguments, *SMALL, "--study", "weight")
+    assert status == 0, output
+    first, *others = study_of("weight").trials
+    defaults = {"bootstrapping.label_weight": None, "bootstrapping.mode": "hard"}
+    assert (first.params, trial_values(first)) == ({}, defaults)
+    assert all({*trial.params} == {*defaults} for trial in others)
+    study = optuna.create_study(directions=DIRECTIONS[:1])
+    for trial, value in ((first, 0.9), (others[0], 0.8)):
+        study.add_trial(optuna.trial.create_trial(
+            params=trial.params, distributions=trial.distributions, user_attrs=trial.user_attrs, value=value
+        ))  # fmt: skip
+    assert study_result(study).best == [defaults]
+
+
+@pytest.mark.parametrize("sampler", ["gp", "cmaes", "qmc"])
+def test_samplers_of_whole_spaces_need_defaults_in_the_space(sampler: str) -> None:
+    with pytest.raises(UserError, match=f"sampler={sampler} .*label_weight has None, .*sampler=tpe"):
+        read_searches("digits", ["mitigations=bootstrapping", f"sampler={sampler}"])
+    (search,) = read_searches("digits", ["mitigations={name: bootstrapping, label_weight: 0.8}", f"sampler={sampler}"])
+    assert search.defaults == {"bootstrapping.label_weight": 0.8}
 
 
 def test_a_killed_search_resumes(noisybench: Command) -> None:
