@@ -25,14 +25,15 @@ def tuned(entry: Entry) -> Block:
         pairs = [(row, _default(row, rows[setting.description.label_set])) for row in setting.rows]
         cells, changes = [["stack", "defaults", "tuned", "difference", "selected"]], []
         for row, default in pairs:
-            change = _difference(row, default)
+            before, after = _paired_scores(default, row)
+            change = summarize([new - old for old, new in zip(before, after, strict=True)])
+            assert change is not None
             changes.append(change.mean)
-            cells.append(
-                [short_name(default.stack), _score(default), _score(row), _interval(change), _selected(row, default)]
-            )
+            means = [f"{statistics.fmean(scores):.1f}" for scores in (before, after)]
+            cells.append([short_name(default.stack), *means, _interval(change), _selected(row, default)])
         text = (
-            f"{title}: score after the last epoch in %, mean over {len(pairs[0][0].measurements)} seeds that no trial used, "
-            f"and the paired difference in points with its 95 % interval. Tuning changes these {len(pairs)} stacks by "
+            f"{title}: score after the last epoch in %, mean over {len(before)} seeds that no trial used, and the paired "
+            f"difference in points with its 95 % interval. Tuning changes these {len(pairs)} stacks by "
             f"{statistics.fmean(changes):+.1f} points on average ({min(changes):+.1f} to {max(changes):+.1f})."
         )
         block.append((text, cells))
@@ -58,18 +59,13 @@ def _parsed(stack: str) -> tuple[tuple[str, ...], Parameters]:
     return names, {key: plain_value(value) for each in members for key, value in each.items() if key != "name"}
 
 
-def _difference(row: StackRow, default: StackRow) -> Summary:
-    """Return the difference from the defaults over the seeds that both have, in points."""
-    scores = {each.seed: each.score(RULE) for each in default.measurements}
-    pairs = [(each.score(RULE), scores.get(each.seed)) for each in row.measurements]
-    change = summarize([100 * (score - base) for score, base in pairs if score is not None and base is not None])
-    assert change is not None
-    return change
-
-
-def _score(row: StackRow) -> str:
-    summary = row.scores[RULE]
-    return "–" if summary is None else f"{100 * summary.mean:.1f}"
+def _paired_scores(*rows: StackRow) -> list[list[float]]:
+    """Return the scores of each row for the seeds that all of them have, in points."""
+    scores = [
+        {each.seed: 100 * score for each in row.measurements if (score := each.score(RULE)) is not None} for row in rows
+    ]
+    shared = sorted(set.intersection(*map(set, scores)))
+    return [[each[seed] for seed in shared] for each in scores]
 
 
 def _interval(change: Summary) -> str:
