@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from noisybench.errors import UserError, nearest, show
+from noisybench.errors import UserError
 from noisybench.utils.outputs import write_text
 from noisybench.utils.places import check_output_folder, read_text, shown
 from noisybench.utils.text import count_runs, counted
@@ -20,11 +20,8 @@ KEYS_HELP = (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from noisybench.leaderboard.entries import EntryInfo
     from noisybench.leaderboard.verification import VerificationResult
-    from noisybench.records.schema import RunRecord
     from noisybench.tracking.store import Store
 
 
@@ -52,10 +49,11 @@ def package(
         )
     if len(author) > submission.MAX_AUTHOR:
         raise UserError(f"--author: has at most {submission.MAX_AUTHOR} characters, but has {len(author)}")
+    if suite is not None and search is not None:
+        raise UserError("--search: a search selects the runs of its own suite; give either --search or --suite")
     store = Store()
-    identities = _suite_identities(suite, store)
-    records = store.runs.records()
-    readable = {record.run_id for record in (records if search is None else _selected_by(search, records))}
+    identities = _identities(suite, search, store)
+    readable = {record.run_id for record in store.runs.records()}
     # The latest run comes first in the list; in reverse order it replaces earlier runs of its identity.
     runs = {run.tags["identity"]: run for run in reversed(store.runs.list_runs("FINISHED")) if run.run_id in readable}
     selected = [
@@ -67,7 +65,7 @@ def package(
         raise UserError(NO_RUNS)
     if identities is not None and len(selected) < len(identities):
         typer.echo(
-            f"{len(identities) - len(selected)} of {count_runs(len(identities))} of {suite} unfinished and left out"
+            f"{len(identities) - len(selected)} of {count_runs(len(identities))} of {suite or search} unfinished and left out"
         )
     # Only now, so that a refused command leaves no empty folder.
     check_output_folder(folder)
@@ -80,23 +78,13 @@ def package(
     )
 
 
-def _selected_by(search: str, records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Return the runs of configurations that a search has selected; a search of a suite has several studies, named after it.
+def _identities(suite: str | None, search: str | None, store: Store) -> set[str] | None:
+    """Return the identities of the runs of a suite, or of the configurations that a search has selected; None without both."""
+    if search is None:
+        return _suite_identities(suite, store)
+    from noisybench.search.search import selected_runs
 
-    Raises:
-        UserError: there are none.
-    """
-    search = Path(search).stem if search.endswith((".yaml", ".yml")) else search
-    studies = {
-        record.run_id: record.spec["provenance"]["search"] for record in records if record.spec.get("provenance")
-    }
-    chosen = [each for each in records if f"{studies.get(each.run_id, '')} ".startswith(f"{search} ")]
-    if not chosen:
-        known = nearest(search, set(studies.values())) if studies else "the store has no run of any search"
-        raise UserError(
-            f"--search: no finished run has a configuration selected by the search {show(search, quotes=False)}; {known}"
-        )
-    return chosen
+    return {spec.identity for spec in selected_runs(search)}
 
 
 def _suite_identities(suite: str | None, store: Store) -> set[str] | None:

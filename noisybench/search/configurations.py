@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +30,13 @@ def enqueue(study: optuna.Study, values: Mapping[str, Any], attributes: Mapping[
 def sample(trial: optuna.Trial, space: Mapping[str, ParameterRange]) -> dict[str, Any]:
     """Return the configuration of a new trial, or of one that was enqueued."""
     unsampled = trial.user_attrs.get(UNSAMPLED, {})
-    return {
-        name: unsampled[name] if name in unsampled else parameter.suggest(trial, name)
-        for name, parameter in space.items()
-    }
+    with warnings.catch_warnings():
+        # Defaults may be outside of a range, on purpose.
+        warnings.filterwarnings("ignore", message="Fixed parameter .* is out of range")
+        return {
+            name: unsampled[name] if name in unsampled else parameter.suggest(trial, name)
+            for name, parameter in space.items()
+        }
 
 
 def trial_values(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:

@@ -50,11 +50,15 @@ class ParameterRange:
     def has_type_of(self, value: Any) -> bool:
         """Return True for a value that a trial can have: one of the choices, or a number, also outside of the range.
 
+        Logarithmic ranges have positive numbers only.
+
         Example:
             >>> ParameterRange(0.5, 0.99).has_type_of(0.4), ParameterRange(0.5, 0.99).has_type_of(None)
             (True, False)
         """
-        return value in self.choices if self.choices else isinstance(value, int | float)
+        if self.choices:
+            return value in self.choices
+        return isinstance(value, int | float) and (value > 0 or not self.log)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the range as JSON-like data, as a search file writes it."""

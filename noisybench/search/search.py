@@ -9,11 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noisybench.config.spec import RunSpec
+from noisybench.errors import UserError, nearest, show
 from noisybench.execution.engine import Event
 from noisybench.execution.time_limit import TimeLimit
 from noisybench.search.definition import Search
 from noisybench.search.figures import plot_study
-from noisybench.search.study import StudyResult, changed_code, finished_trials, open_study, study_result
+from noisybench.search.study import (
+    StudyResult,
+    changed_code,
+    finished_trials,
+    load_searches,
+    open_study,
+    study_result,
+)
 from noisybench.search.trials import TrialRunner
 from noisybench.tracking.store import Store
 
@@ -116,6 +124,34 @@ def _study_run(search: Search, study: optuna.Study, store: Store) -> str:
     run_id = store.start_study(study.study_name, parameters)
     study.set_user_attr("mlflow_run", run_id)
     return run_id
+
+
+def selected_runs(name: str) -> list[RunSpec]:
+    """Return the runs of the configurations that finished studies have selected, which may be the defaults.
+
+    Args:
+        name: name of a study, or of a search, whose studies have names that begin with it; or the path of its file.
+
+    Raises:
+        UserError: there is no such study, or one of them has trials left.
+    """
+    name = Path(name).stem if name.endswith((".yaml", ".yml")) else name
+    searches = load_searches(None, None)
+    chosen = [search for search in searches if f"{search.name} ".startswith(f"{name} ")]
+    if not chosen:
+        known = nearest(name, [search.name for search in searches])
+        raise UserError(f"no study has a name that begins with {show(name, quotes=False)}; {known}")
+    specs = list[RunSpec]()
+    for search in chosen:
+        with open_study(search, search.name, None) as study:
+            if (finished := len(finished_trials(study))) < search.trials:
+                raise UserError(
+                    f"{finished} of {search.trials} trials of the study `{search.name}` are finished; finish it with "
+                    "`noisybench search resume`"
+                )
+            best = study_result(study).best
+        specs += [search.final_spec(values, seed) for values in best for seed in search.evaluation_seeds]
+    return specs
 
 
 def final_runs(results: Sequence[SearchResult], without_space: Sequence[Search] = ()) -> list[RunSpec]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from noisybench.config.overrides import parse_stack
+from noisybench.config.registry import get_entry
 from noisybench.config.scalars import plain_value
 from noisybench.config.spec import RunSpec
 from noisybench.config.suite import read_suite
@@ -77,12 +79,18 @@ def find_run(row: Measurement) -> RunSpec:
     return spec
 
 
+def declared_default(name: str) -> Any:
+    """Return the default of a parameter, which the name of a stack leaves out."""
+    mitigation, _, parameter = name.partition(".")
+    return get_entry("mitigations", mitigation).schema.fields[parameter][1].default
+
+
 def find_tuned(row: Measurement) -> RunSpec:
     """Return the run of the configuration that a search selected, whose values the name of its stack has."""
     members = [each for each in parse_stack(untuned_name(row.stack)) if not isinstance(each, str)]
     values = {f"{each['name']}.{key}": plain_value(value) for each in members for key, value in each.items()}
     specs = [
-        search.final_spec({name: values.get(name, default) for name, default in search.defaults.items()}, row.seed)
+        search.final_spec({name: values.get(name, declared_default(name)) for name in search.space}, row.seed)
         for search in searches(row.entry)
         if search.spec({}, row.seed).noise.display_name(hide=("path",)) == row.setting.noise
     ]

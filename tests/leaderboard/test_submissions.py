@@ -16,7 +16,6 @@ import torch
 
 from noisybench.cli.app import main
 from noisybench.config.budget import Budget
-from noisybench.config.resolve import resolve
 from noisybench.config.spec import RunSpec, run_identity
 from noisybench.errors import UserError
 from noisybench.evaluation.classification import score_selection
@@ -24,13 +23,11 @@ from noisybench.evaluation.detectors import score_detector
 from noisybench.leaderboard import claims, submission, verification
 from noisybench.leaderboard.evidence_kinds import EVIDENCE_KINDS
 from noisybench.records.schema import EpochRow, RunRecord
-from noisybench.runs import runner
+from noisybench.search.search import selected_runs
 from noisybench.tasks.transfer import Transfer
-from noisybench.tracking.store import Store
 from noisybench.training.auxiliary import AuxiliaryCost
 from noisybench.training.stack import Stack
 from noisybench.training.training_set import TrainingSet
-from tests.leaderboard import entries
 from tests.leaderboard.changes import (
     better_guesses,
     changed_evidence,
@@ -337,28 +334,34 @@ def test_the_commands(
 def test_configurations_that_a_search_selected_are_packaged_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_entry(tmp_path, ["elr"])
     monkeypatch.chdir(tmp_path)
-
-    def package(folder: str, search: str) -> object:
+    small = ["budget.epochs=2", "dataset.train_size=150", "dataset.test_size=60", "pruner=none", "evaluation_seeds=[0]"]
+    for study, trials in (("mine one", 1), ("mine three", 3), ("mine-too", 2)):
+        arguments = ["digits", "mitigations=elr", f"trials={trials}", *small, "--study", study]
+        monkeypatch.setattr(sys, "argv", ["noisybench", "search", *arguments])
         with pytest.raises(SystemExit) as end:
-            command(monkeypatch, "package", folder, "--search", search, "--description", "tuned")
+            main()
+        assert not end.value.code
+
+    def package(folder: str, *arguments: str) -> object:
+        with pytest.raises(SystemExit) as end:
+            command(monkeypatch, "package", folder, *arguments, "--description", "tuned")
         return end.value.code or 0
 
-    assert package("mine", "digits-elr") == 2
-    assert "selected by the search `digits-elr`; the store has no run of any search" in capsys.readouterr().err
-    for name, beta in (("digits-elr elr", 0.8), ("digits-elr-long elr", 0.9)):
-        searched = {"mitigations": {"name": "elr", "beta": beta}, "provenance": {"search": name, "trials": 5}}
-        runner.execute(resolve({**entries.CLASSES, **searched}), Store(), lambda kind, data: None, lambda: False)
-    assert package("mine", "digits-erl") == 2
-    assert "did you mean `digits-elr elr`" in capsys.readouterr().err
-    for folder, search in (("suite", "searches/digits-elr.yaml"), ("study", "digits-elr elr")):
-        assert package(folder, search) == 0
-        (record,) = [json.loads(file.read_text()) for file in Path(folder).glob("runs/*.json")]
-        assert record["stack"] == "elr(beta=0.8) (tuned, 5 trials)"
+    assert package("other", "--search", "mein one") == 2
+    assert "did you mean `mine one`" in capsys.readouterr().err
+    assert package("other", "--search", "mine", "--suite", "quickstart") == 2
+    assert "give either --search or --suite" in capsys.readouterr().err
+    selected = {study: {spec.stack for spec in selected_runs(study)} for study in ("mine one", "mine three")}
+    assert selected["mine one"] == {"elr"}, "the only trial has the defaults"
+    for search, stacks in (*selected.items(), ("searches/mine.yaml", set.union(*selected.values()))):
+        folder = f"packaged {len(search)}"
+        assert package(folder, "--search", search) == 0
+        records = [json.loads(file.read_text()) for file in Path(folder).glob("runs/*.json")]
+        assert {record["stack"] for record in records} == stacks
         with pytest.raises(SystemExit):
             command(monkeypatch, "verify", folder)
-        assert "re-scored: 1 run" in capsys.readouterr().out
+        assert f"re-scored: {len(stacks)} run" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,8 @@ def _paired_scores(*rows: StackRow) -> list[list[float]]:
         {each.seed: 100 * score for each in row.measurements if (score := each.score(RULE)) is not None} for row in rows
     ]
     shared = sorted(set.intersection(*map(set, scores)))
+    if not shared:
+        sys.exit(f"error: no seed has runs of both {' and '.join(row.stack for row in rows)}")
     return [[each[seed] for seed in shared] for each in scores]
 
 
@@ -77,7 +79,7 @@ def _selected(row: StackRow, default: StackRow) -> str:
     """Return the parameters that the search has changed, with three digits."""
     (_, values), (_, before) = _parsed(row.stack), _parsed(default.stack)
     changed = [f"{key} {_digits(value)}" for key, value in values.items() if before.get(key) != value]
-    return ", ".join([*changed, *(f"default {key}" for key in before if key not in values)])
+    return ", ".join([*changed, *(f"default {key}" for key in before if key not in values)]) or "defaults"
 
 
 def _digits(value: Any) -> str:
