@@ -31,6 +31,9 @@ def package(
     author: Annotated[str, typer.Option(help="Name or address of the authors, to show on the leaderboard")] = "",
     suite: Annotated[str | None, typer.Option(help="Filter by suite")] = None,
     search: Annotated[str | None, typer.Option(help="Filter by search: the configurations that it selected")] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="Database of the studies of --search (default: .noisybench/searches.db)")
+    ] = None,
     label_set: Annotated[str | None, typer.Option(help="Filter by label-set hash prefix")] = None,
 ) -> None:
     """Package finished runs as a submission: records, and predictions from which every score follows."""
@@ -51,8 +54,10 @@ def package(
         raise UserError(f"--author: has at most {submission.MAX_AUTHOR} characters, but has {len(author)}")
     if suite is not None and search is not None:
         raise UserError("--search: a search selects the runs of its own suite; give either --search or --suite")
+    if storage is not None and search is None:
+        raise UserError("--storage: this is the database of the studies of a search; name the search by --search")
     store = Store()
-    identities = _identities(suite, search, store)
+    identities = _identities(suite, search, storage, store)
     readable = {record.run_id for record in store.runs.records()}
     # The latest run comes first in the list; in reverse order it replaces earlier runs of its identity.
     runs = {run.tags["identity"]: run for run in reversed(store.runs.list_runs("FINISHED")) if run.run_id in readable}
@@ -63,10 +68,8 @@ def package(
     ]
     if not selected:
         raise UserError(NO_RUNS)
-    if identities is not None and len(selected) < len(identities):
-        typer.echo(
-            f"{len(identities) - len(selected)} of {count_runs(len(identities))} of {suite or search} unfinished and left out"
-        )
+    if identities is not None and (unfinished := identities - set(runs)):
+        typer.echo(f"{len(unfinished)} of {count_runs(len(identities))} of {suite or search} unfinished and left out")
     # Only now, so that a refused command leaves no empty folder.
     check_output_folder(folder)
     with step_progress(make_console()):
@@ -78,24 +81,23 @@ def package(
     )
 
 
-def _identities(suite: str | None, search: str | None, store: Store) -> set[str] | None:
-    """Return the identities of the runs of a suite, or of the configurations that a search has selected; None without both."""
-    if search is None:
-        return _suite_identities(suite, store)
-    from noisybench.search.search import selected_runs
+def _identities(suite: str | None, search: str | None, storage: str | None, store: Store) -> set[str] | None:
+    """Return the identities of the runs of a suite or of the configurations that a search has selected; None without both.
 
-    return {spec.identity for spec in selected_runs(search)}
-
-
-def _suite_identities(suite: str | None, store: Store) -> set[str] | None:
-    """Return the identities of a suite's runs, or of finished runs of equivalent code; None without a suite."""
-    if suite is None:
-        return None
+    Of a run that has finished with equivalent code, it is the identity of that run.
+    """
     from noisybench.config.suite import read_suite
     from noisybench.execution.suite_runner import make_plan
+    from noisybench.search.search import selected_runs
     from noisybench.tracking.equivalences import recorded_equivalences
 
-    plan = make_plan(read_suite(suite), store.runs.records(), recorded_equivalences(store))
+    if suite is not None:
+        specs = read_suite(suite)
+    elif search is not None:
+        specs = selected_runs(search, storage)
+    else:
+        return None
+    plan = make_plan(specs, store.runs.records(), recorded_equivalences(store))
     finished = {identity: record.identity for identity, record in plan.equivalent.items()}
     return {finished.get(spec.identity, spec.identity) for spec in plan.specs}
 

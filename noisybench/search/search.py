@@ -126,24 +126,25 @@ def _study_run(search: Search, study: optuna.Study, store: Store) -> str:
     return run_id
 
 
-def selected_runs(name: str) -> list[RunSpec]:
+def selected_runs(name: str, storage: str | None = None) -> list[RunSpec]:
     """Return the runs of the configurations that finished studies have selected, which may be the defaults.
 
     Args:
         name: name of a study, or of a search, whose studies have names that begin with it; or the path of its file.
+        storage: URL of the database of studies; by default a file in the working directory.
 
     Raises:
         UserError: there is no such study, or one of them has trials left.
     """
     name = Path(name).stem if name.endswith((".yaml", ".yml")) else name
-    searches = load_searches(None, None)
+    searches = load_searches(None, storage)
     chosen = [search for search in searches if f"{search.name} ".startswith(f"{name} ")]
     if not chosen:
         known = nearest(name, [search.name for search in searches])
         raise UserError(f"no study has a name that begins with {show(name, quotes=False)}; {known}")
     specs = list[RunSpec]()
     for search in chosen:
-        with open_study(search, search.name, None) as study:
+        with open_study(search, search.name, storage) as study:
             if (finished := len(finished_trials(study))) < search.trials:
                 raise UserError(
                     f"{finished} of {search.trials} trials of the study `{search.name}` are finished; finish it with "

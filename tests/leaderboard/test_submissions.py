@@ -23,7 +23,6 @@ from noisybench.evaluation.detectors import score_detector
 from noisybench.leaderboard import claims, submission, verification
 from noisybench.leaderboard.evidence_kinds import EVIDENCE_KINDS
 from noisybench.records.schema import EpochRow, RunRecord
-from noisybench.search.search import selected_runs
 from noisybench.tasks.transfer import Transfer
 from noisybench.training.auxiliary import AuxiliaryCost
 from noisybench.training.stack import Stack
@@ -329,39 +328,6 @@ def test_the_commands(
     with pytest.raises(SystemExit) as end:
         command(monkeypatch, "package", str(tmp_path / "mine"), "--description", "again")
     assert "is not empty" in capsys.readouterr().err
-
-
-def test_configurations_that_a_search_selected_are_packaged_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    small = ["budget.epochs=2", "dataset.train_size=150", "dataset.test_size=60", "pruner=none", "evaluation_seeds=[0]"]
-    for study, trials in (("mine one", 1), ("mine three", 3), ("mine-too", 2)):
-        arguments = ["digits", "mitigations=elr", f"trials={trials}", *small, "--study", study]
-        monkeypatch.setattr(sys, "argv", ["noisybench", "search", *arguments])
-        with pytest.raises(SystemExit) as end:
-            main()
-        assert not end.value.code
-
-    def package(folder: str, *arguments: str) -> object:
-        with pytest.raises(SystemExit) as end:
-            command(monkeypatch, "package", folder, *arguments, "--description", "tuned")
-        return end.value.code or 0
-
-    assert package("other", "--search", "mein one") == 2
-    assert "did you mean `mine one`" in capsys.readouterr().err
-    assert package("other", "--search", "mine", "--suite", "quickstart") == 2
-    assert "give either --search or --suite" in capsys.readouterr().err
-    selected = {study: {spec.stack for spec in selected_runs(study)} for study in ("mine one", "mine three")}
-    assert selected["mine one"] == {"elr"}, "the only trial has the defaults"
-    for search, stacks in (*selected.items(), ("searches/mine.yaml", set.union(*selected.values()))):
-        folder = f"packaged {len(search)}"
-        assert package(folder, "--search", search) == 0
-        records = [json.loads(file.read_text()) for file in Path(folder).glob("runs/*.json")]
-        assert {record["stack"] for record in records} == stacks
-        with pytest.raises(SystemExit):
-            command(monkeypatch, "verify", folder)
-        assert f"re-scored: {len(stacks)} run" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
