@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from pathlib import Path
@@ -14,13 +15,15 @@ from noisybench.config.registry import get_entry
 from noisybench.config.scalars import plain_value
 from noisybench.config.spec import RunSpec
 from noisybench.config.suite import read_suite
-from noisybench.leaderboard.display_names import is_tuned, untuned_name
+from noisybench.config.yaml_files import builtin_configs
+from noisybench.leaderboard.display_names import untuned_name
 from noisybench.leaderboard.measurement_tables import builtin_measurements, from_csv, to_csv
 from noisybench.leaderboard.measurements import Measurement, measure
 from noisybench.leaderboard.verification import TOLERANCE, retrain
 from noisybench.search.config import read_searches
 from noisybench.search.definition import Search
 
+SEARCH = "cifar10n-features-tuned"
 WEB = "web(out_of_distribution=0.4, in_distribution=0"
 SAMPLE = (
     ("quickstart", "symmetric_exclusive(rate=0.4)", "cross_entropy", 1),
@@ -69,8 +72,8 @@ def searches(name: str) -> list[Search]:
 
 def find_run(row: Measurement) -> RunSpec:
     """Return the run of the row's suite or search with all settings of the row."""
-    if is_tuned(row.stack):
-        return find_tuned(row)
+    if row.entry in builtin_configs("searches"):
+        return find_selected(row)
     [spec] = [
         each
         for each in suite(row.entry).get((row.setting.noise, row.setting.task, row.stack, row.seed), [])
@@ -85,7 +88,7 @@ def declared_default(name: str) -> Any:
     return get_entry("mitigations", mitigation).schema.fields[parameter][1].default
 
 
-def find_tuned(row: Measurement) -> RunSpec:
+def find_selected(row: Measurement) -> RunSpec:
     """Return the run of the configuration that a search selected, whose values the name of its stack has."""
     members = [each for each in parse_stack(untuned_name(row.stack)) if not isinstance(each, str)]
     values = {f"{each['name']}.{key}": plain_value(value) for each in members for key, value in each.items()}
@@ -123,6 +126,17 @@ def test_every_shipped_row_is_a_run_of_a_shipped_suite() -> None:
     for row in builtin_measurements():
         run = find_run(row)
         assert (run.stack, run.seed) == (row.stack, row.seed)
+
+
+def test_the_run_of_a_selected_configuration_is_found_by_the_name_of_its_stack() -> None:
+    """Values equal to the declared default are not in the name, and the defaults have no name of their own."""
+    row = next(each for each in builtin_measurements() if each.stack == "co_teaching(ramp_epochs=3)")
+    search = next(each for each in searches(SEARCH) if each.stack == row.stack)
+    noise = search.spec({}, 0).noise.display_name(hide=("path",))
+    for changed in ({}, {"co_teaching.forget_rate": 0.3}, {"co_teaching.ramp_epochs": 10}):
+        spec = search.final_spec({**search.defaults, **changed}, row.seed)
+        setting = dataclasses.replace(row.setting, noise=noise)
+        assert find_run(dataclasses.replace(row, entry=SEARCH, setting=setting, stack=spec.stack)) == spec
 
 
 def test_every_shipped_row_says_how_it_was_verified() -> None:

@@ -12,7 +12,8 @@ from noisybench.errors import UserError
 from noisybench.runs.preparation import prepare_run
 from noisybench.search.config import read_searches
 from noisybench.search.configurations import UNSAMPLED, enqueue, sample, trial_values
-from noisybench.search.definition import make_search
+from noisybench.search.definition import SAMPLERS, make_search
+from noisybench.search.study import open_study
 from tests.helpers import toy_spec
 
 
@@ -111,3 +112,18 @@ def test_the_defaults_of_every_mitigation_are_a_trial(name: str) -> None:
     assert all(search.space[parameter].has_type_of(value) for parameter, value in values.items())
     study.tell(first, 1.0)
     assert trial_values(study.best_trial) == search.defaults
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_proposes_values_of_the_ranges(
+    sampler: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    search = make_search("elr", toy_spec("elr").as_dict(), {}, {"sampler": sampler})
+    with open_study(search, search.name, None) as study:
+        for score in range(12):  # samplers draw the first ones at random
+            trial = study.ask()
+            values = sample(trial, search.space)
+            study.tell(trial, score / 12)
+            assert all(search.space[name].low <= value <= search.space[name].high for name, value in values.items())
+    assert len({*map(str, map(trial_values, study.trials))}) == 12
